@@ -1,0 +1,227 @@
+//! A batch: what the client asked for, where it stands, and how many messages are in each state.
+
+use std::{collections::BTreeMap, fmt, ops::Index};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ids::BatchId, message::FinalState, time::UnixMs};
+
+/// What the client asked for. It never changes, and workers and notifiers need nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchSpec {
+    /// The account that owns the batch.
+    pub account: String,
+    /// The provider its messages leave through.
+    pub provider: String,
+    /// The sender; `None` where the provider's own default serves.
+    pub from: Option<String>,
+    /// The body, a template.
+    pub body: String,
+    /// Values for variables that a recipient does not give.
+    pub variables: BTreeMap<String, String>,
+    /// Where the completion is reported.
+    pub callback: Option<CallbackSpec>,
+    /// The client's own name for the batch.
+    pub reference: Option<String>,
+    /// A JSON text of the client's, echoed as given.
+    pub metadata: Option<String>,
+}
+
+/// Where and with which headers the completion is reported.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallbackSpec {
+    /// The URL as the client gave it.
+    pub url: String,
+    /// Headers to add: secrets, never shown.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Where a batch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchState {
+    /// Its recipients are being uploaded.
+    Receiving,
+    /// It waits for its time.
+    Scheduled,
+    /// No worker has claimed any of it yet.
+    Queued,
+    /// Workers have begun on it.
+    Running,
+    /// It stands still until it is resumed.
+    Paused,
+    /// Every message is final.
+    Completed,
+    /// It was canceled; what was in flight may still end otherwise.
+    Canceled,
+}
+
+/// Where a batch's callback stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallbackState {
+    /// It is yet to be delivered.
+    Pending,
+    /// The receiver answered 2xx.
+    Delivered,
+    /// The schedule is used up.
+    Exhausted,
+    /// The receiver answered 410.
+    Gone,
+}
+
+/// How many messages are in each final state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FinalCounts([u64; FinalState::ALL.len()]);
+
+/// How many messages are in each state. They sum to `total` at every moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All messages of the batch.
+    pub total: u64,
+    /// Those in chunks that workers hold.
+    pub sending: u64,
+    /// Those that are final, by state.
+    pub ended: FinalCounts,
+}
+
+/// A batch as it stood at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Its id.
+    pub id: BatchId,
+    /// What was asked for.
+    pub spec: BatchSpec,
+    /// Where it stands.
+    pub state: BatchState,
+    /// How many messages are in each state.
+    pub counts: Counts,
+    /// When it was first claimed.
+    pub started_at: Option<UnixMs>,
+    /// When its last message became final.
+    pub completed_at: Option<UnixMs>,
+    /// Where its callback stands.
+    pub callback: CallbackState,
+}
+
+/// The text is not a batch state.
+#[derive(Debug, thiserror::Error)]
+#[error("not a batch state")]
+pub struct InvalidState;
+
+// === impl CallbackSpec ===
+
+impl fmt::Debug for CallbackSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallbackSpec").finish_non_exhaustive()
+    }
+}
+
+// === impl BatchState ===
+
+impl BatchState {
+    const WORDS: [(Self, &'static str); 7] = [
+        (Self::Receiving, "receiving"),
+        (Self::Scheduled, "scheduled"),
+        (Self::Queued, "queued"),
+        (Self::Running, "running"),
+        (Self::Paused, "paused"),
+        (Self::Completed, "completed"),
+        (Self::Canceled, "canceled"),
+    ];
+
+    /// The word clients read and the store keeps.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(state, _)| *state == self).map_or("", |(_, word)| word)
+    }
+}
+
+impl std::str::FromStr for BatchState {
+    type Err = InvalidState;
+
+    fn from_str(text: &str) -> Result<Self, InvalidState> {
+        let found = Self::WORDS.iter().find(|(_, word)| *word == text);
+        found.map(|(state, _)| *state).ok_or(InvalidState)
+    }
+}
+
+// === impl FinalCounts ===
+
+impl FinalCounts {
+    /// One more message in `state`.
+    pub fn add(&mut self, state: FinalState, messages: u64) {
+        self.0[state as usize - 1] += messages;
+    }
+
+    /// All messages that are final.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl Index<FinalState> for FinalCounts {
+    type Output = u64;
+
+    fn index(&self, state: FinalState) -> &u64 {
+        &self.0[state as usize - 1]
+    }
+}
+
+// === impl Counts ===
+
+impl Counts {
+    /// Those that wait for a worker or for their next try.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.total.saturating_sub(self.sending + self.ended.sum())
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    /// When the batch was created.
+    #[must_use]
+    pub fn created_at(&self) -> UnixMs {
+        self.id.created_at()
+    }
+
+    /// Whether every message is final.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.completed_at.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_always_add_up() {
+        let mut counts = Counts { total: 10, sending: 3, ..Counts::default() };
+        counts.ended.add(FinalState::Sent, 4);
+        counts.ended.add(FinalState::Failed, 1);
+        assert_eq!(counts.queued(), 2);
+        assert_eq!(counts.ended[FinalState::Sent], 4);
+        assert_eq!(counts.ended.sum(), 5);
+    }
+
+    #[test]
+    fn a_states_word_reads_back() {
+        for (state, word) in BatchState::WORDS {
+            assert_eq!(state.word(), word);
+            assert_eq!(word.parse::<BatchState>().unwrap(), state);
+        }
+        assert!("done".parse::<BatchState>().is_err());
+    }
+
+    #[test]
+    fn callback_headers_are_never_printed() {
+        let headers = vec![("x-api-token".into(), "hush".into())];
+        let callback = CallbackSpec { url: "https://a.example/?token=hush".into(), headers };
+        assert!(!format!("{callback:?}").contains("hush"));
+    }
+}

@@ -1,0 +1,325 @@
+//! A message's states, and the one rule by which an outcome moves it on.
+//!
+//! A message is open until it is final, and a final state never changes. An open one carries what
+//! its earlier tries came to; [`Open::after`] consumes it and gives the next.
+
+use std::{borrow::Cow, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    outcome::{Outcome, SendError},
+    retry::RetryPolicy,
+    time::UnixMs,
+};
+
+/// A state that a message never leaves. The number is the byte the store keeps; 0 stands for a
+/// message that is still open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum FinalState {
+    /// The provider accepted it and reports no more.
+    Sent = 1,
+    /// The carrier delivered it.
+    Delivered = 2,
+    /// The carrier said no.
+    Undelivered = 3,
+    /// It never left.
+    Failed = 4,
+    /// It had not left by `expire_at`.
+    Expired = 5,
+    /// It was canceled before it left.
+    Canceled = 6,
+    /// It may have been accepted, and that can't be known.
+    Unknown = 7,
+}
+
+/// A message's state as clients see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageState {
+    /// It waits for a worker, or for its next try.
+    Queued,
+    /// It is in a chunk that a worker holds.
+    Sending,
+    /// See [`FinalState::Sent`].
+    Sent,
+    /// See [`FinalState::Delivered`].
+    Delivered,
+    /// See [`FinalState::Undelivered`].
+    Undelivered,
+    /// See [`FinalState::Failed`].
+    Failed,
+    /// See [`FinalState::Expired`].
+    Expired,
+    /// See [`FinalState::Canceled`].
+    Canceled,
+    /// See [`FinalState::Unknown`].
+    Unknown,
+}
+
+/// What is known of a message that is not final yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Tries used up.
+    pub attempts: u8,
+    /// When the first try began; the epoch if there was none.
+    pub first_try_at: UnixMs,
+    /// Whether an earlier try may have been accepted.
+    pub maybe_accepted: bool,
+    /// The earliest time for the next try.
+    pub due_at: UnixMs,
+}
+
+/// What follows from an outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The message is final.
+    Ended(Ended),
+    /// It waits until `open.due_at` for another try.
+    Waiting {
+        /// What is known of it now.
+        open: Open,
+        /// Why the last try failed.
+        error: SendError,
+    },
+}
+
+/// A final message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its final state.
+    pub state: FinalState,
+    /// Tries used up.
+    pub attempts: u8,
+    /// The provider's own name for it.
+    pub provider_message_id: Option<String>,
+    /// Why it was not accepted.
+    pub error: Option<SendError>,
+}
+
+// === impl FinalState ===
+
+impl FinalState {
+    /// All of them, in the order of their bytes.
+    pub const ALL: [Self; 7] = [
+        Self::Sent,
+        Self::Delivered,
+        Self::Undelivered,
+        Self::Failed,
+        Self::Expired,
+        Self::Canceled,
+        Self::Unknown,
+    ];
+
+    /// The state the store keeps as `byte`; `None` for the byte of an open message.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| *state as u8 == byte)
+    }
+
+    /// The word clients read.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Delivered => "delivered",
+            Self::Undelivered => "undelivered",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Canceled => "canceled",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl From<FinalState> for MessageState {
+    fn from(state: FinalState) -> Self {
+        match state {
+            FinalState::Sent => Self::Sent,
+            FinalState::Delivered => Self::Delivered,
+            FinalState::Undelivered => Self::Undelivered,
+            FinalState::Failed => Self::Failed,
+            FinalState::Expired => Self::Expired,
+            FinalState::Canceled => Self::Canceled,
+            FinalState::Unknown => Self::Unknown,
+        }
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    /// What `outcome` of a try begun at `began` makes of this message, at `now`. `dice` is a
+    /// random number in 0..1 that spreads the retries.
+    #[must_use]
+    pub fn after(
+        mut self,
+        outcome: Outcome,
+        policy: &RetryPolicy,
+        began: UnixMs,
+        now: UnixMs,
+        dice: f64,
+    ) -> Next {
+        if self.first_try_at == UnixMs::default() {
+            self.first_try_at = began;
+        }
+        match outcome {
+            Outcome::Throttled { after, error } => self.wait(policy, now.after(after), error),
+            Outcome::Accepted { provider_message_id } => Next::Ended(Ended {
+                state: FinalState::Sent,
+                attempts: self.attempts.saturating_add(1),
+                provider_message_id,
+                error: None,
+            }),
+            Outcome::Rejected { error } => self.tried().end(error),
+            Outcome::Temporary { after, error } => {
+                self.tried().retry(policy, after, now, dice, error)
+            }
+            Outcome::Unknown { error } => {
+                self.maybe_accepted = true;
+                self.tried().retry(policy, None, now, dice, error)
+            }
+        }
+    }
+
+    /// The end of a message that can't be tried at all, or no more.
+    #[must_use]
+    pub fn end(self, error: SendError) -> Next {
+        let state = if self.maybe_accepted { FinalState::Unknown } else { FinalState::Failed };
+        Next::Ended(Ended {
+            state,
+            attempts: self.attempts,
+            provider_message_id: None,
+            error: Some(error),
+        })
+    }
+
+    fn tried(mut self) -> Self {
+        self.attempts = self.attempts.saturating_add(1);
+        self
+    }
+
+    fn retry(
+        self,
+        policy: &RetryPolicy,
+        after: Option<Duration>,
+        now: UnixMs,
+        dice: f64,
+        error: SendError,
+    ) -> Next {
+        if self.attempts >= policy.attempts {
+            return self.end(exhausted(&error, format!("all {} attempts failed", self.attempts)));
+        }
+        let delay = policy.delay(self.attempts, dice).max(after.unwrap_or_default());
+        self.wait(policy, now.after(delay), error)
+    }
+
+    fn wait(mut self, policy: &RetryPolicy, due_at: UnixMs, error: SendError) -> Next {
+        if due_at.since(self.first_try_at) > policy.give_up_after {
+            return self.end(exhausted(&error, "no time is left for another attempt".into()));
+        }
+        self.due_at = due_at;
+        Next::Waiting { open: self, error }
+    }
+}
+
+/// The error of a message whose tries are used up, naming the last one's.
+fn exhausted(last: &SendError, reason: String) -> SendError {
+    SendError {
+        code: Cow::Borrowed("retries_exhausted"),
+        detail: format!("{reason}; the last one: {} ({})", last.detail, last.code),
+        provider_code: last.provider_code.clone(),
+        permanent: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: RetryPolicy = RetryPolicy {
+        attempts: 3,
+        first: Duration::from_secs(1),
+        longest: Duration::from_secs(60),
+        give_up_after: Duration::from_secs(600),
+    };
+    const NOW: UnixMs = UnixMs(1_000_000);
+
+    fn error() -> SendError {
+        SendError::passing("provider_unavailable", "answered 503")
+    }
+
+    fn after(open: Open, outcome: Outcome) -> Next {
+        open.after(outcome, &POLICY, NOW, NOW, 0.5)
+    }
+
+    fn waiting(next: Next) -> Open {
+        match next {
+            Next::Waiting { open, .. } => open,
+            Next::Ended(ended) => panic!("ended as {ended:?}"),
+        }
+    }
+
+    fn ended(next: Next) -> Ended {
+        match next {
+            Next::Ended(ended) => ended,
+            Next::Waiting { open, .. } => panic!("waits as {open:?}"),
+        }
+    }
+
+    #[test]
+    fn an_accepted_message_is_sent() {
+        let outcome = Outcome::Accepted { provider_message_id: Some("SM1".into()) };
+        let ended = ended(after(Open::default(), outcome));
+        assert_eq!((ended.state, ended.attempts), (FinalState::Sent, 1));
+        assert_eq!(ended.provider_message_id.as_deref(), Some("SM1"));
+    }
+
+    #[test]
+    fn a_temporary_failure_waits_then_fails_for_good() {
+        let temporary = || Outcome::Temporary { after: None, error: error() };
+        let first = waiting(after(Open::default(), temporary()));
+        assert_eq!((first.attempts, first.due_at), (1, UnixMs(1_001_000)));
+        let second = waiting(after(first, temporary()));
+        assert_eq!((second.attempts, second.due_at), (2, UnixMs(1_002_000)));
+        let last = ended(after(second, temporary()));
+        assert_eq!((last.state, last.attempts), (FinalState::Failed, 3));
+        assert_eq!(last.error.unwrap().code, "retries_exhausted");
+    }
+
+    #[test]
+    fn what_may_have_been_accepted_never_ends_as_failed() {
+        let doubtful = waiting(after(Open::default(), Outcome::Unknown { error: error() }));
+        let rejected = Outcome::Rejected { error: SendError::permanent("provider_rejected", "no") };
+        assert_eq!(ended(after(doubtful, rejected)).state, FinalState::Unknown);
+    }
+
+    #[test]
+    fn throttling_uses_up_no_attempt() {
+        let throttled = Outcome::Throttled { after: Duration::from_secs(7), error: error() };
+        let open = waiting(after(Open { attempts: 2, ..Open::default() }, throttled));
+        assert_eq!((open.attempts, open.due_at), (2, UnixMs(1_007_000)));
+    }
+
+    #[test]
+    fn a_retry_obeys_the_provider_and_the_time_left() {
+        let asked =
+            |secs| Outcome::Temporary { after: Some(Duration::from_secs(secs)), error: error() };
+        assert_eq!(waiting(after(Open::default(), asked(30))).due_at, UnixMs(1_030_000));
+        assert_eq!(
+            ended(after(Open::default(), asked(601))).error.unwrap().code,
+            "retries_exhausted"
+        );
+    }
+
+    #[test]
+    fn a_byte_names_a_final_state_or_none() {
+        for state in FinalState::ALL {
+            assert_eq!(FinalState::from_byte(state as u8), Some(state));
+        }
+        assert_eq!(FinalState::from_byte(0), None);
+        assert_eq!(FinalState::from_byte(8), None);
+    }
+}

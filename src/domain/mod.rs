@@ -1,0 +1,18 @@
+//! The pure heart: what a batch, a message and an outcome are, and how one follows from another.
+//!
+//! Nothing here waits, talks or looks at a clock. Time and randomness come in as arguments, so
+//! every rule can be tested by calling it.
+
+pub mod batch;
+pub mod callback_url;
+pub mod chunk;
+pub mod event;
+pub mod ids;
+pub mod message;
+pub mod outcome;
+pub mod recipient;
+pub mod record;
+pub mod retry;
+pub mod template;
+pub mod time;
+pub mod units;

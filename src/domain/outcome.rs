@@ -1,0 +1,75 @@
+//! What one try at submitting a message came to, as the provider's adapter saw it.
+//!
+//! The adapter decides, since only it knows what its provider's answers mean. Nobody looks at a
+//! status code later.
+
+use std::{borrow::Cow, time::Duration};
+
+/// The end of one submission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The provider took the message.
+    Accepted {
+        /// The provider's own name for it, if it gave one.
+        provider_message_id: Option<String>,
+    },
+    /// Not accepted; another try may do.
+    Temporary {
+        /// The earliest time for another try, as the provider asked.
+        after: Option<Duration>,
+        /// Why not.
+        error: SendError,
+    },
+    /// Not accepted because the provider has too much to do (429). The provider pauses, and the
+    /// message has used up no attempt.
+    Throttled {
+        /// How long to leave the provider alone.
+        after: Duration,
+        /// What it said.
+        error: SendError,
+    },
+    /// Not accepted, and no other try would change that.
+    Rejected {
+        /// Why not.
+        error: SendError,
+    },
+    /// It may or may not have been accepted: a time-out, a reset, an answer cut short.
+    Unknown {
+        /// What is known.
+        error: SendError,
+    },
+}
+
+/// Why a message was not accepted, for a person and for a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendError {
+    /// A stable word in snake_case, e.g. `provider_rejected`.
+    pub code: Cow<'static, str>,
+    /// One sentence, never with a phone number, a body or a secret in it.
+    pub detail: String,
+    /// The provider's own code, if it gave one.
+    pub provider_code: Option<String>,
+    /// Whether another try with the same message is pointless.
+    pub permanent: bool,
+}
+
+// === impl SendError ===
+
+impl SendError {
+    /// An error that another try may get past.
+    pub fn passing(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { code: code.into(), detail: detail.into(), provider_code: None, permanent: false }
+    }
+
+    /// An error that stays.
+    pub fn permanent(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { permanent: true, ..Self::passing(code, detail) }
+    }
+
+    /// The same error with the provider's own code.
+    #[must_use]
+    pub fn with_provider_code(mut self, code: impl Into<String>) -> Self {
+        self.provider_code = Some(code.into());
+        self
+    }
+}

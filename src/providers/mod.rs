@@ -1,0 +1,124 @@
+//! The port to providers, and what they have in common.
+//!
+//! To add a provider: write its file with its settings and its [`Provider`], and name its kind in
+//! [`registry`]. Pacing, retries, leases and counting are not its business: it makes one exchange
+//! and says what came of it.
+
+pub mod http;
+pub mod mock;
+pub mod registry;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    ids::MessageId,
+    outcome::Outcome,
+    retry::RetryPolicy,
+    units::{Rate, span},
+};
+
+/// A way for messages to leave.
+pub trait Provider: Send + Sync {
+    /// Submits one message and says what came of it, within the provider's time-out. May be called
+    /// any number of times at once.
+    ///
+    /// The future may be dropped at any moment: then the message may or may not have been
+    /// accepted. Calling again with the same [`Submission::id`] must be as safe as the provider
+    /// allows: where it knows idempotency keys, the id is the key.
+    fn submit<'a>(&'a self, submission: Submission<'a>) -> BoxFuture<'a, Outcome>;
+}
+
+/// One message on its way out.
+#[derive(Clone, Copy)]
+pub struct Submission<'a> {
+    /// Its id, the same at every try.
+    pub id: MessageId,
+    /// The recipient's number, E.164.
+    pub to: &'a str,
+    /// The sender: the batch's, or else the provider's default.
+    pub from: Option<&'a str>,
+    /// The rendered body.
+    pub body: &'a str,
+    /// Tries used up before this one.
+    pub attempts: u8,
+}
+
+/// What every provider's table in the configuration may set, whatever its kind.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub struct CommonSettings {
+    /// The most messages a period, over all workers; no limit if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// The most open exchanges of one process.
+    pub max_in_flight: u32,
+    /// The longest one exchange may take.
+    #[serde(with = "span")]
+    pub timeout: Duration,
+    /// How failures are tried again.
+    pub retry: RetrySettings,
+    /// The sender of batches that give none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+}
+
+/// See [`RetryPolicy`].
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetrySettings {
+    /// Tries in all, the first included.
+    pub attempts: u8,
+    /// The wait after the first failure.
+    #[serde(with = "span")]
+    pub first: Duration,
+    /// The longest wait.
+    #[serde(with = "span")]
+    pub longest: Duration,
+    /// No try is begun later than this after the first one.
+    #[serde(with = "span")]
+    pub give_up_after: Duration,
+}
+
+/// The longest time a provider's `Retry-After` can pause it.
+pub const PAUSE_MAX: Duration = Duration::from_secs(600);
+
+// === impl CommonSettings ===
+
+impl Default for CommonSettings {
+    fn default() -> Self {
+        Self {
+            rate: None,
+            max_in_flight: 64,
+            timeout: Duration::from_secs(10),
+            retry: RetrySettings::default(),
+            from: None,
+        }
+    }
+}
+
+// === impl RetrySettings ===
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self {
+            attempts: 6,
+            first: Duration::from_millis(500),
+            longest: Duration::from_secs(60),
+            give_up_after: Duration::from_secs(24 * 3_600),
+        }
+    }
+}
+
+impl From<&RetrySettings> for RetryPolicy {
+    fn from(settings: &RetrySettings) -> Self {
+        Self {
+            attempts: settings.attempts.max(1),
+            first: settings.first,
+            longest: settings.longest,
+            give_up_after: settings.give_up_after,
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What the workers do: claim chunks, settle outcomes, keep leases; and what every process does
+//! for all of them: take back what died.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::StoreError;
+use crate::domain::{batch::BatchSpec, ids::BatchId, message::Open, time::UnixMs};
+
+/// The workers' view of the store.
+#[async_trait]
+pub trait Dispatch: Send + Sync {
+    /// Claims the next chunk of a provider, if there is one: accounts take turns, then their
+    /// batches. The same nonce again gives the same chunk.
+    ///
+    /// # Errors
+    /// [`StoreError`]. A crash after it leaves a lease, which runs out.
+    async fn claim(&self, claim: &Claim) -> Result<Option<Claimed>, StoreError>;
+
+    /// What a batch's client asked for; `None` if the batch is gone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn spec(&self, batch: BatchId) -> Result<Option<BatchSpec>, StoreError>;
+
+    /// Applies outcomes to a chunk, and lets go of it if asked. Only what really changed is
+    /// counted; the step that makes the last message final completes the batch.
+    ///
+    /// # Errors
+    /// [`StoreError`]. Settling again changes nothing.
+    async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError>;
+
+    /// Extends leases, and tells how each chunk stands, in the order asked.
+    ///
+    /// # Errors
+    /// [`StoreError`]; leases may or may not have been extended.
+    async fn hold(&self, holdings: &[Holding]) -> Result<Vec<Standing>, StoreError>;
+
+    /// Asks for a run of send times of a provider's shared rate.
+    ///
+    /// # Errors
+    /// [`StoreError`]. A lost reply loses that run: less is sent, never more.
+    async fn grant(&self, request: &GrantRequest<'_>) -> Result<Grant, StoreError>;
+
+    /// Stops a provider for every worker, `pause` long from now; never shortens a pause.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn throttle(&self, provider: &str, pause: Duration) -> Result<(), StoreError>;
+
+    /// How long a provider is still paused; zero if it isn't.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn paused(&self, provider: &str) -> Result<Duration, StoreError>;
+
+    /// Takes back chunks whose leases ran out, closes chunks of canceled batches, puts what is due
+    /// back in the ring, drops dead uploads, and erases what was kept long enough. Bounded; to be
+    /// repeated at once while [`Swept::more`].
+    ///
+    /// # Errors
+    /// [`StoreError`]. Any number of processes may sweep at once.
+    async fn sweep(&self) -> Result<Swept, StoreError>;
+
+    /// The number of partitions to claim from.
+    fn partitions(&self) -> u16;
+}
+
+/// A wish for a chunk.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The provider whose chunks are wanted.
+    pub provider: String,
+    /// The partition to look in.
+    pub partition: u16,
+    /// A random word, fresh for each claim and the same when it is repeated.
+    pub nonce: u64,
+}
+
+/// A lease's fencing token: a number that the store counts up, and the claimer's nonce, so that
+/// not even an older copy of the store can hand out the same one again.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Token(pub String);
+
+/// A claimed chunk.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// Its batch.
+    pub batch: BatchId,
+    /// Its number in the batch.
+    pub chunk: u32,
+    /// The batch-wide index of its first message.
+    pub first: u32,
+    /// The proof of the lease.
+    pub token: Token,
+    /// The store's time at the claim.
+    pub now: UnixMs,
+    /// One state byte a message; those that are 0 are open.
+    pub states: Bytes,
+    /// The packed recipients.
+    pub recipients: Bytes,
+    /// What is known of open messages that were tried before, by place.
+    pub waiting: Vec<(u16, Open)>,
+}
+
+/// Outcomes for one chunk.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The chunk's batch.
+    pub batch: BatchId,
+    /// The chunk's number.
+    pub chunk: u32,
+    /// The proof of the lease.
+    pub token: Token,
+    /// 1 for the first settlement of a lease, then counted up.
+    pub sequence: u32,
+    /// Final states: for each message its place (two bytes, big end first) and its state's byte.
+    pub changes: Bytes,
+    /// Records for the chunk's log.
+    pub log: Bytes,
+    /// Messages that wait for another try.
+    pub waiting: Vec<Waiting>,
+    /// Whether this lets go of the chunk.
+    pub release: Option<Release>,
+}
+
+/// A message that waits for another try.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// Its place in the chunk.
+    pub place: u16,
+    /// What is known of it.
+    pub open: Open,
+}
+
+/// What becomes of a chunk's open messages when a worker lets go of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Some were not tried: it can be claimed again at once.
+    Now,
+    /// All wait for another try, the first one at this instant.
+    At(UnixMs),
+}
+
+/// What settling came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The outcomes are applied; the lease goes on, unless the settlement let go.
+    Applied(Wish),
+    /// Every message of the chunk is final, and the lease has ended.
+    Done,
+    /// Outcomes before this settlement are missing: repeat from the sequence after this one.
+    Behind(u32),
+    /// The lease is not ours any more: nothing was changed.
+    Lost,
+}
+
+/// What a batch's client wishes of the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// To go on.
+    Go,
+    /// To stop submitting, and to give the rest back.
+    Pause,
+    /// To stop submitting; the rest is canceled.
+    Cancel,
+}
+
+/// A chunk that a worker holds.
+#[derive(Clone, Debug)]
+pub struct Holding {
+    /// Its batch.
+    pub batch: BatchId,
+    /// Its number.
+    pub chunk: u32,
+    /// The proof of the lease.
+    pub token: Token,
+}
+
+/// How a chunk that a worker holds stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its lease was extended.
+    Held(Wish),
+    /// The lease is not ours any more.
+    Lost,
+}
+
+/// A wish for send times.
+#[derive(Clone, Copy, Debug)]
+pub struct GrantRequest<'a> {
+    /// The provider.
+    pub provider: &'a str,
+    /// The time between two submissions, in microseconds.
+    pub interval_us: u64,
+    /// How far in the past a run may begin, in microseconds: what a rate may catch up.
+    pub burst_us: u64,
+    /// How many send times are wanted.
+    pub wanted: u32,
+}
+
+/// A run of send times: `wanted` of them, `interval_us` apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// The first one's distance from the store's now, in microseconds; negative if it has passed.
+    Run {
+        /// See above.
+        first_in_us: i64,
+    },
+    /// None yet: the provider is paused, or others hold the times to come.
+    Later {
+        /// How long to wait before asking again.
+        wait: Duration,
+        /// Whether the provider is paused.
+        paused: bool,
+    },
+}
+
+/// What a sweep found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Leases that had run out.
+    pub leases_lost: u64,
+    /// Chunks of canceled batches that were closed.
+    pub chunks_closed: u64,
+    /// Batches that came due.
+    pub batches_due: u64,
+    /// Uploads that were dropped.
+    pub uploads_dropped: u64,
+    /// Batches that were erased.
+    pub batches_purged: u64,
+    /// Whether a bound was reached, so that more is to be done at once.
+    pub more: bool,
+}
+
+// === impl Token ===
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The number tells leases apart in a log; the nonce is the proof.
+        write!(f, "Token({})", self.0.split('-').next().unwrap_or_default())
+    }
+}
+
+// === impl Swept ===
+
+impl std::ops::AddAssign for Swept {
+    fn add_assign(&mut self, other: Self) {
+        self.leases_lost += other.leases_lost;
+        self.chunks_closed += other.chunks_closed;
+        self.batches_due += other.batches_due;
+        self.uploads_dropped += other.uploads_dropped;
+        self.batches_purged += other.batches_purged;
+        self.more |= other.more;
+    }
+}

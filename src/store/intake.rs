@@ -1,0 +1,140 @@
+//! What the API writes: batches, piece by piece, and what clients wish of them.
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::domain::{
+    batch::{BatchSpec, BatchState},
+    chunk::NewChunk,
+    ids::BatchId,
+};
+
+/// The intake's view of the store.
+///
+/// A batch is opened, appended to and sealed. Until it is sealed nothing of it is sent, and if
+/// its upload stops it vanishes.
+#[async_trait]
+pub trait Intake: Send + Sync {
+    /// Opens a batch, and claims its idempotency key in the same step. The upload must be
+    /// appended to or sealed within the upload lease.
+    ///
+    /// # Errors
+    /// [`StoreError`]. After a lost reply the same draft opens the same upload; a crash leaves an
+    /// upload that the reaper drops.
+    async fn open(&self, draft: &Draft) -> Result<Opened, StoreError>;
+
+    /// Adds chunks, in any order, each at most once, and renews the upload's lease.
+    ///
+    /// # Errors
+    /// [`IntakeError::Gone`] if the reaper took the upload. A crash leaves an upload that the
+    /// reaper drops.
+    async fn append(&self, upload: &Upload, chunks: &[NewChunk]) -> Result<(), IntakeError>;
+
+    /// Seals the upload of `chunks` chunks: from then on the batch is accepted. `body_hash` is the
+    /// SHA-256 of the decoded request body, which repeats under the same key are compared with.
+    ///
+    /// # Errors
+    /// [`IntakeError::Gone`] if the reaper took the upload. Sealing again changes nothing.
+    async fn seal(
+        &self,
+        upload: &Upload,
+        chunks: u32,
+        body_hash: [u8; 32],
+    ) -> Result<(), IntakeError>;
+
+    /// Drops an upload that is not sealed, and frees its idempotency key.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the reaper then drops it.
+    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError>;
+
+    /// Cancels a batch: what no worker holds becomes `canceled` at once, whatever its number; what
+    /// a worker holds, when it lets go of it.
+    ///
+    /// # Errors
+    /// [`WishError`]. Canceling again changes nothing.
+    async fn cancel(&self, account: &str, id: BatchId) -> Result<(), WishError>;
+
+    /// Pauses a batch: nothing more of it is claimed.
+    ///
+    /// # Errors
+    /// [`WishError`]. Pausing again changes nothing.
+    async fn pause(&self, account: &str, id: BatchId) -> Result<(), WishError>;
+
+    /// Resumes a paused batch.
+    ///
+    /// # Errors
+    /// [`WishError`]. Resuming a running batch changes nothing.
+    async fn resume(&self, account: &str, id: BatchId) -> Result<(), WishError>;
+
+    /// The number of partitions new batches are spread over.
+    fn partitions(&self) -> u16;
+}
+
+/// A batch to be opened.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Its id; [`BatchId::partition`] must be the partition of `key`, if there is one.
+    pub id: BatchId,
+    /// What the client asked for.
+    pub spec: BatchSpec,
+    /// The client's idempotency key.
+    pub key: Option<IdempotencyKey>,
+    /// A random word that only this upload knows.
+    pub token: u64,
+}
+
+/// A client's idempotency key, in the form the store keeps: its SHA-256 in hexadecimal, so that
+/// it is short and harmless whatever the client chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey(pub String);
+
+/// What opening came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// The batch is open.
+    New(Upload),
+    /// The key belongs to a sealed batch.
+    Replayed {
+        /// That batch.
+        id: BatchId,
+        /// The SHA-256 of the body it was sealed with.
+        body_hash: [u8; 32],
+    },
+    /// The key belongs to an upload that is still under way.
+    UnderWay,
+}
+
+/// An open upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// Its batch.
+    pub id: BatchId,
+    /// The word that proves it is ours.
+    pub token: u64,
+}
+
+/// An upload could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The upload took too long, and the reaper dropped it.
+    #[error("the upload took too long and was dropped")]
+    Gone,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A wish could not be granted.
+#[derive(Debug, thiserror::Error)]
+pub enum WishError {
+    /// The account has no such batch.
+    #[error("no such batch")]
+    NotFound,
+    /// The batch is in a state that does not allow it.
+    #[error("the batch is {}", .0.word())]
+    State(BatchState),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,84 @@
+//! The port to the store, in four small traits: one for each role that uses it.
+//!
+//! [`Intake`] is what the API writes, [`Reading`] what it reads, [`Dispatch`] is the workers', and
+//! [`Callbacks`] the notifiers'. No trait knows a driver. Every operation is one atomic step of
+//! the store, and may be repeated: after a lost reply the same call changes nothing twice.
+//!
+//! The step that makes a batch's last message final also completes the batch and creates its one
+//! completion event. That step is inside the store, whichever operation brings it about.
+
+mod callbacks;
+mod dispatch;
+mod doorbell;
+mod intake;
+mod reading;
+pub mod redis;
+mod settings;
+
+use std::{sync::Arc, time::Duration};
+
+pub use callbacks::{Attempt, AttemptEnd, Callbacks, TakenEvent, Verdict};
+pub use dispatch::{
+    Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Release, Settled, Settlement, Standing,
+    Swept, Token, Waiting, Wish,
+};
+pub use doorbell::{Doorbell, Ring};
+pub use intake::{Draft, IdempotencyKey, Intake, IntakeError, Opened, Upload, WishError};
+pub use reading::{
+    AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading, Stats,
+};
+
+pub use settings::StoreSettings;
+
+/// A store, whichever it is: the four ports on one backend.
+#[derive(Clone)]
+pub struct Store {
+    /// What the API writes.
+    pub intake: Arc<dyn Intake>,
+    /// What the API reads.
+    pub reading: Arc<dyn Reading>,
+    /// What the workers do.
+    pub dispatch: Arc<dyn Dispatch>,
+    /// What the notifiers do.
+    pub callbacks: Arc<dyn Callbacks>,
+    /// What rings when there is something to do.
+    pub doorbell: Doorbell,
+}
+
+/// The times that every operation of a store goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreTimes {
+    /// How long a worker holds a chunk without a heartbeat.
+    pub lease: Duration,
+    /// How long an upload lives without another piece of it.
+    pub upload_lease: Duration,
+    /// How long a batch is kept once it is final and its callback has ended.
+    pub retention: Duration,
+}
+
+/// The store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It could not be reached: nothing was done.
+    #[error("the store can't be reached: {0}")]
+    Unreachable(String),
+    /// The reply was lost: it may or may not have been done. Repeat the call.
+    #[error("the store's reply was lost: {0}")]
+    ReplyLost(String),
+    /// It refused to take more (its memory or disk is full): nothing was done.
+    #[error("the store takes no more: {0}")]
+    Full(String),
+    /// It answered what this version does not understand.
+    #[error("the store answered what was not expected: {0}")]
+    Unexpected(String),
+}
+
+// === impl StoreError ===
+
+impl StoreError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        !matches!(self, Self::Unexpected(_))
+    }
+}

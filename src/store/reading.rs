@@ -1,0 +1,150 @@
+//! What the API reads. Nothing here changes anything, and every answer is bounded.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::{AttemptEnd, StoreError};
+use crate::domain::{
+    batch::{Batch, BatchState},
+    ids::BatchId,
+    message::{FinalState, MessageState},
+    outcome::SendError,
+    time::UnixMs,
+};
+
+/// The readers' view of the store. What belongs to another account is not there.
+#[async_trait]
+pub trait Reading: Send + Sync {
+    /// A batch; `None` if the account has no such one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn batch(&self, account: &str, id: BatchId) -> Result<Option<Batch>, StoreError>;
+
+    /// Batches of an account that match, newest first, from among the `limit` next older than
+    /// `before`; and the id to go on before, unless the end is reached.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn batches(
+        &self,
+        account: &str,
+        filter: &BatchFilter,
+        before: Option<BatchId>,
+        limit: usize,
+    ) -> Result<(Vec<Batch>, Option<BatchId>), StoreError>;
+
+    /// Messages of a batch that are in `state`, from among the `limit` next ones from the index
+    /// `from` on, in order; and the index to go on from, unless the end is reached.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn messages(
+        &self,
+        id: BatchId,
+        state: Option<MessageState>,
+        from: u32,
+        limit: usize,
+    ) -> Result<(Vec<MessageView>, Option<u32>), StoreError>;
+
+    /// The attempts at a batch's callback; `None` if the account has no such batch.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn attempts(
+        &self,
+        account: &str,
+        id: BatchId,
+    ) -> Result<Option<AttemptsView>, StoreError>;
+
+    /// Figures for the metrics.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn stats(&self, providers: &[String]) -> Result<Stats, StoreError>;
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it doesn't.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// Which batches are wanted; all of them if nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchFilter {
+    /// Those in this state.
+    pub state: Option<BatchState>,
+    /// Those with this reference.
+    pub reference: Option<String>,
+}
+
+/// A message as it stood at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageView {
+    /// Its place in the batch.
+    pub index: u32,
+    /// The number as the client gave it.
+    pub to: String,
+    /// The client's own name for it.
+    pub reference: Option<String>,
+    /// Its state.
+    pub state: MessageState,
+    /// Tries used up.
+    pub attempts: u8,
+    /// The provider's own name for it.
+    pub provider_message_id: Option<String>,
+    /// Why it was not accepted, or why its last try failed.
+    pub error: Option<SendError>,
+    /// When it last changed.
+    pub updated_at: UnixMs,
+}
+
+/// The attempts at one callback.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttemptsView {
+    /// The last 20, oldest first.
+    pub attempts: Vec<AttemptRecord>,
+    /// When the next one is due, unless the callback has ended.
+    pub next_attempt_at: Option<UnixMs>,
+}
+
+/// One attempt at a callback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRecord {
+    /// Its number, from 1.
+    pub number: u32,
+    /// When it began.
+    pub at: UnixMs,
+    /// What it came to; `interrupted` as its error if nobody recorded an end.
+    pub end: AttemptEnd,
+}
+
+/// Figures of the whole store, for the metrics.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// By provider.
+    pub providers: BTreeMap<String, ProviderStats>,
+    /// Events that are yet to be delivered.
+    pub callbacks_pending: u64,
+    /// Events in each final state since the store was made.
+    pub callbacks_ended: BTreeMap<&'static str, u64>,
+    /// Leases that ran out since the store was made.
+    pub leases_lost: u64,
+}
+
+/// Figures of one provider.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProviderStats {
+    /// Messages accepted and not final.
+    pub open: u64,
+    /// Those of them in workers' hands.
+    pub sending: u64,
+    /// Messages that became final since the store was made, by state.
+    pub ended: BTreeMap<FinalState, u64>,
+    /// When the oldest batch that waits in the ring was created.
+    pub oldest_queued: Option<UnixMs>,
+    /// How long the provider is still paused, in milliseconds.
+    pub paused_ms: u64,
+}

@@ -1,0 +1,21 @@
+//! The `[store]` section.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::domain::units::span;
+
+/// Which store serves, and how long it keeps what is over.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSettings {
+    /// Where the store is: `redis://…` or `rediss://…`. May hold a password.
+    pub url: SecretString,
+    /// How long a batch is kept once it is final and its callback has ended.
+    #[serde(with = "span")]
+    pub retention: Duration,
+    /// Into how many partitions a new store is divided.
+    pub partitions: u16,
+}
