@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod recipient;
 pub mod record;
 pub mod retry;
+pub mod retry_after;
 pub mod template;
 pub mod time;
 pub mod units;

@@ -116,7 +116,8 @@ pub struct Settlement {
     pub token: Token,
     /// 1 for the first settlement of a lease, then counted up.
     pub sequence: u32,
-    /// Final states: for each message its place (two bytes, big end first) and its state's byte.
+    /// Final states in runs, ordered by place: the first message's place and the number of messages
+    /// (two bytes each, big end first), then the state's byte.
     pub changes: Bytes,
     /// Records for the chunk's log.
     pub log: Bytes,
@@ -150,7 +151,10 @@ pub enum Settled {
     /// The outcomes are applied; the lease goes on, unless the settlement let go.
     Applied(Wish),
     /// Every message of the chunk is final, and the lease has ended.
-    Done,
+    Done {
+        /// Whether this very settlement completed the batch.
+        completed: bool,
+    },
     /// Outcomes before this settlement are missing: repeat from the sequence after this one.
     Behind(u32),
     /// The lease is not ours any more: nothing was changed.

@@ -12,8 +12,10 @@ const RINGS_MAX: usize = 1024;
 /// What happened in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ring {
-    /// This provider has something to claim, or was paused.
+    /// This provider has something to claim.
     Work(String),
+    /// This provider was paused.
+    Paused(String),
     /// An event is due.
     Event,
     /// A client wishes something of this batch.

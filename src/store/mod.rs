@@ -22,7 +22,7 @@ pub use dispatch::{
     Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Release, Settled, Settlement, Standing,
     Swept, Token, Waiting, Wish,
 };
-pub use doorbell::{Doorbell, Ring};
+pub use doorbell::{Doorbell, Listener, Ring};
 pub use intake::{Draft, IdempotencyKey, Intake, IntakeError, Opened, Upload, WishError};
 pub use reading::{
     AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading, Stats,

@@ -1,1 +1,157 @@
-//! To be written.
+//! The store on Redis 7 or later.
+//!
+//! All writing is done by the scripts in `scripts/`, all keys are made in `keys.rs`. Each role has
+//! a connection of its own, so that an upload of a million recipients delays no settlement.
+
+mod bell;
+mod callbacks;
+mod codec;
+mod dispatch;
+mod intake;
+mod keys;
+mod link;
+mod messages;
+mod reading;
+mod scripts;
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{Client, IntoConnectionInfo, Value, io::tcp::TcpSettings};
+use secrecy::ExposeSecret;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::link::Link;
+use super::{Doorbell, Store, StoreError, StoreSettings, StoreTimes};
+use crate::domain::{ids::PARTITIONS_MAX, time::millis};
+
+/// What the stored records look like. A store of another schema is refused.
+const SCHEMA: &str = "1";
+
+const CONNECT_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The store can't be used as it is, and waiting would not change that.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL is not one of Redis.
+    #[error("store.url: {0}")]
+    Url(String),
+    /// The server may throw keys away.
+    #[error(
+        "the Redis server evicts keys when its memory is full (maxmemory-policy {0}): messages \
+         would be lost. Set maxmemory-policy noeviction"
+    )]
+    Evicting(String),
+    /// Another version wrote the store.
+    #[error("the store has schema {found}, this version needs {SCHEMA}")]
+    Schema {
+        /// What the store says.
+        found: String,
+    },
+    /// The number of partitions can't change.
+    #[error(
+        "store.partitions is {configured}, but the store was made with {found}: the number can't \
+         be changed later"
+    )]
+    Partitions {
+        /// What the settings say.
+        configured: u16,
+        /// What the store says.
+        found: String,
+    },
+    /// The server said no for good.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The four ports on one server, as one role uses them.
+struct RedisStore {
+    link: Link,
+    partitions: u16,
+    times: StoreTimes,
+    /// Rings our doorbell for as long as the store is in use.
+    _bell: Arc<AbortOnDropHandle<()>>,
+}
+
+/// Connects to the server and checks that it can be relied on. Waits for a server that does not
+/// answer yet, for as long as it takes.
+///
+/// # Errors
+/// [`ConnectError`] if waiting would not help.
+pub async fn connect(settings: &StoreSettings, times: StoreTimes) -> Result<Store, ConnectError> {
+    let client = client(settings)?;
+    let partitions = settings.partitions.clamp(1, PARTITIONS_MAX);
+    let link = Link::new(&client)?;
+    while let Err(error) = check(&link, partitions).await {
+        match error {
+            ConnectError::Store(error) if error.is_passing() => {
+                tracing::warn!(%error, "waiting for the store");
+                tokio::time::sleep(CONNECT_AGAIN_AFTER).await;
+            }
+            error => return Err(error),
+        }
+    }
+    let doorbell = Doorbell::default();
+    let bell = tokio::spawn(bell::listen(client.clone(), doorbell.clone()));
+    let bell = Arc::new(AbortOnDropHandle::new(bell));
+    let role = || -> Result<Arc<RedisStore>, StoreError> {
+        let link = Link::new(&client)?;
+        Ok(Arc::new(RedisStore { link, partitions, times, _bell: Arc::clone(&bell) }))
+    };
+    Ok(Store { intake: role()?, reading: role()?, dispatch: role()?, callbacks: role()?, doorbell })
+}
+
+// === impl RedisStore ===
+
+impl RedisStore {
+    fn lease_ms(&self) -> u64 {
+        millis(self.times.lease)
+    }
+
+    fn upload_lease_ms(&self) -> u64 {
+        millis(self.times.upload_lease)
+    }
+
+    fn retention_ms(&self) -> u64 {
+        millis(self.times.retention)
+    }
+}
+
+fn client(settings: &StoreSettings) -> Result<Client, ConnectError> {
+    let url = |error: redis::RedisError| ConnectError::Url(error.category().to_owned());
+    let info = settings.url.expose_secret().into_connection_info().map_err(url)?;
+    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    Client::open(info).map_err(url)
+}
+
+async fn check(link: &Link, partitions: u16) -> Result<(), ConnectError> {
+    refuse_eviction(link).await?;
+    let mut calls = redis::pipe();
+    calls.cmd("HSETNX").arg(keys::META).arg("schema").arg(SCHEMA);
+    calls.cmd("HSETNX").arg(keys::META).arg("partitions").arg(partitions);
+    calls.cmd("HMGET").arg(keys::META).arg("schema").arg("partitions");
+    let mut answers = link.ask_all(&calls).await?;
+    let mut found = codec::list(answers.pop().unwrap_or(Value::Nil))?.into_iter();
+    let mut next = || codec::text(found.next().unwrap_or(Value::Nil));
+    let (schema, made_with) = (next()?, next()?);
+    if schema != SCHEMA {
+        return Err(ConnectError::Schema { found: schema });
+    }
+    if made_with != partitions.to_string() {
+        return Err(ConnectError::Partitions { configured: partitions, found: made_with });
+    }
+    Ok(())
+}
+
+async fn refuse_eviction(link: &Link) -> Result<(), ConnectError> {
+    let mut command = redis::cmd("INFO");
+    command.arg("memory");
+    let info = match link.ask(&command).await? {
+        Value::VerbatimString { text, .. } => text,
+        other => codec::text(other)?,
+    };
+    let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
+    match policy.map(str::trim) {
+        None | Some("noeviction") => Ok(()),
+        Some(other) => Err(ConnectError::Evicting(other.to_owned())),
+    }
+}

@@ -1,0 +1,180 @@
+//! The claimer: keeps a lane in work.
+//!
+//! It claims the next chunk when what is in hand will soon be gone, and no further ahead: what one
+//! worker holds, another can't send. It also ends turns: what a hold has not sent within its turn
+//! goes back, so that other batches get theirs.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+
+use super::{hold::Hold, job::Jobs, lane::Shared};
+use crate::store::{Claim, Claimed, Listener, Ring, StoreError, Wish};
+
+/// How far ahead to claim: so much of the present speed.
+const AHEAD: Duration = Duration::from_millis(20);
+/// The most messages to have in hand unsent when claiming more.
+const AHEAD_MAX: usize = 2_000;
+/// An idle claimer looks this often even if nothing rings.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+pub(super) struct Claimer {
+    lane: Arc<Shared>,
+    jobs: Jobs,
+    /// The partition to look in first.
+    partition: u16,
+    /// The word of the next claim. Kept until what was claimed is taken up, so that a chunk whose
+    /// claim was answered to nobody is found again.
+    nonce: u64,
+    /// Messages sent a second, of late.
+    speed: f64,
+    sent_before: (Instant, u64),
+    claimed: u64,
+}
+
+// === impl Claimer ===
+
+impl Claimer {
+    pub(super) fn new(lane: Arc<Shared>) -> Self {
+        Self {
+            lane,
+            jobs: Jobs::default(),
+            partition: 0,
+            nonce: rand::random(),
+            speed: 0.0,
+            sent_before: (Instant::now(), 0),
+            claimed: 0,
+        }
+    }
+
+    /// Claims until `soft` is cancelled. Then what is in hand goes back.
+    pub(super) async fn run(mut self, soft: CancellationToken) {
+        // Listen first, then look, then wait.
+        let mut bell = self.lane.store.doorbell.listen();
+        let mut backoff = BACKOFF_FIRST;
+        while !soft.is_cancelled() {
+            match self.round().await {
+                Ok(claimed) => {
+                    backoff = BACKOFF_FIRST;
+                    if !claimed {
+                        tokio::select! {
+                            () = self.idle(&mut bell) => {}
+                            () = soft.cancelled() => {}
+                        }
+                    }
+                }
+                Err(error) => {
+                    if backoff == BACKOFF_FIRST {
+                        tracing::warn!(provider.name = self.lane.name, %error, "can't claim");
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff) => {}
+                        () = soft.cancelled() => {}
+                    }
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
+        self.lane.close(Wish::Pause, |_| true);
+        self.lane.closed.store(true, Ordering::SeqCst);
+        self.lane.settle.notify_one();
+    }
+
+    /// Ends turns, and claims once if more is wanted. `true` if it claimed.
+    async fn round(&mut self) -> Result<bool, StoreError> {
+        let now = Instant::now();
+        self.lane.close(Wish::Pause, |hold| hold.turn_is_over(now));
+        if self.lane.left() > self.ahead(now) || !self.lane.gate.pause_left().is_zero() {
+            return Ok(false);
+        }
+        self.claim().await
+    }
+
+    /// Looks for a chunk in one partition after the other.
+    async fn claim(&mut self) -> Result<bool, StoreError> {
+        let partitions = self.lane.store.dispatch.partitions();
+        for _ in 0..partitions {
+            let claim = Claim {
+                provider: self.lane.name.clone(),
+                partition: self.partition,
+                nonce: self.nonce,
+            };
+            let sent_at = Instant::now();
+            let claimed = self.lane.store.dispatch.claim(&claim).await?;
+            self.partition = (self.partition + 1) % partitions;
+            if let Some(claimed) = claimed {
+                self.take_up(claimed, sent_at).await?;
+                self.nonce = rand::random();
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn take_up(&mut self, claimed: Claimed, sent_at: Instant) -> Result<(), StoreError> {
+        let id = claimed.batch;
+        let Some(job) = self.jobs.get(&*self.lane.store.dispatch, id).await? else {
+            tracing::error!(batch.id = %id, "a chunk has no batch: the store lost it");
+            return Ok(());
+        };
+        let hold = Arc::new(Hold::new(claimed, job, sent_at, self.lane.lease));
+        let messages = hold.size();
+        tracing::info!(batch.id = %id, chunk = hold.chunk, messages, provider.name = self.lane.name, "chunk claimed");
+        self.claimed += messages as u64;
+        self.lane.add(&hold);
+        Ok(())
+    }
+
+    /// How many messages in hand are enough.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "a rough figure, then bounded"
+    )]
+    fn ahead(&mut self, now: Instant) -> usize {
+        if let Some(messages) = self.lane.gate.within(AHEAD) {
+            return (messages as usize).min(AHEAD_MAX);
+        }
+        let sent = self.claimed.saturating_sub(self.lane.left() as u64);
+        let (before, sent_before) = self.sent_before;
+        let elapsed = now.duration_since(before);
+        if elapsed >= Duration::from_millis(1) && sent > sent_before {
+            self.speed = (sent - sent_before) as f64 / elapsed.as_secs_f64();
+            self.sent_before = (now, sent);
+        }
+        ((self.speed * AHEAD.as_secs_f64()) as usize).clamp(1, AHEAD_MAX)
+    }
+
+    /// Waits for a ring, for a hold that runs out, for the end of a turn or of a pause.
+    async fn idle(&self, bell: &mut Listener) {
+        let look = Instant::now() + LOOK_EVERY;
+        let pause = self.lane.gate.pause_left();
+        let paused = (!pause.is_zero()).then(|| Instant::now() + pause);
+        let next = [Some(look), self.lane.next_turn_end(), paused].into_iter().flatten().min();
+        let wake = sleep_until(next.unwrap_or(look).into());
+        tokio::pin!(wake);
+        loop {
+            tokio::select! {
+                () = &mut wake => return,
+                () = self.lane.wanted.notified() => return,
+                ring = bell.next() => match ring {
+                    Ring::Work(provider) if provider == self.lane.name => return,
+                    Ring::Everything => return,
+                    Ring::Paused(provider) if provider == self.lane.name => {
+                        // A failure only means that the pause is learnt of a little later.
+                        let _ = self.lane.gate.refresh_pause().await;
+                        return;
+                    }
+                    _ => {}
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The gate before a provider: its rate and its pauses.
+//!
+//! A rate belongs to the provider, not to a worker. The store hands out runs of send times, so that
+//! all workers together never exceed it (I9); a message leaves at its time or after, and a time
+//! that has passed for more than the burst is dropped. Senders pass one behind the other, and take
+//! their message inside, so that no time is spent on a message that another sender took.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Mutex, time::sleep_until};
+
+use crate::{
+    domain::units::Rate,
+    store::{Dispatch, Grant, GrantRequest, StoreError},
+};
+
+/// What a rate may catch up, and the length of a run: this much of it.
+const BURST: Duration = Duration::from_millis(50);
+
+/// How long to wait before the store is asked again after it failed.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+pub(super) struct Gate {
+    provider: String,
+    store: Arc<dyn Dispatch>,
+    rate: Option<Rate>,
+    epoch: Instant,
+    /// In microseconds after `epoch`.
+    paused_until_us: AtomicU64,
+    run: Mutex<Run>,
+}
+
+/// Send times that are left.
+struct Run {
+    next: Instant,
+    left: u32,
+}
+
+// === impl Gate ===
+
+impl Gate {
+    pub(super) fn new(provider: &str, rate: Option<Rate>, store: Arc<dyn Dispatch>) -> Self {
+        let epoch = Instant::now();
+        Self {
+            provider: provider.to_owned(),
+            store,
+            rate,
+            epoch,
+            paused_until_us: AtomicU64::new(0),
+            run: Mutex::new(Run { next: epoch, left: 0 }),
+        }
+    }
+
+    /// Waits until a message may leave, and then gives what `take` gives. `left` tells how many
+    /// messages are in hand: without any, nobody waits.
+    pub(super) async fn pass<T>(
+        &self,
+        left: impl Fn() -> usize,
+        take: impl FnOnce() -> Option<T>,
+    ) -> Option<T> {
+        self.wait_out_pause().await;
+        let Some(rate) = self.rate else { return take() };
+        let mut run = self.run.lock().await;
+        loop {
+            let in_hand = left();
+            if in_hand == 0 {
+                return None;
+            }
+            if run.left == 0 {
+                self.ask(rate, in_hand, &mut run).await;
+            } else if run.next + BURST < Instant::now() {
+                run.use_one(rate);
+            } else if self.pause_left() > Duration::ZERO {
+                self.wait_out_pause().await;
+            } else if run.next > Instant::now() {
+                sleep_until(run.next.into()).await;
+            } else {
+                let taken = take();
+                if taken.is_some() {
+                    run.use_one(rate);
+                }
+                return taken;
+            }
+        }
+    }
+
+    /// Stops the provider for this worker; never shortens a pause.
+    pub(super) fn pause(&self, pause: Duration) {
+        let until = self.epoch.elapsed() + pause;
+        let until_us = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
+        self.paused_until_us.fetch_max(until_us, Ordering::Relaxed);
+    }
+
+    /// How long the provider is still paused.
+    pub(super) fn pause_left(&self) -> Duration {
+        let until_us = self.paused_until_us.load(Ordering::Relaxed);
+        if until_us == 0 {
+            return Duration::ZERO;
+        }
+        Duration::from_micros(until_us).saturating_sub(self.epoch.elapsed())
+    }
+
+    /// Learns from the store how long the provider is paused.
+    pub(super) async fn refresh_pause(&self) -> Result<(), StoreError> {
+        let left = self.store.paused(&self.provider).await?;
+        if !left.is_zero() {
+            self.pause(left);
+        }
+        Ok(())
+    }
+
+    /// How many messages the rate lets leave within `time`; `None` without a rate.
+    pub(super) fn within(&self, time: Duration) -> Option<u32> {
+        let interval_us = u128::from(self.rate?.interval_us());
+        Some(u32::try_from(time.as_micros() / interval_us).unwrap_or(u32::MAX).max(1))
+    }
+
+    async fn wait_out_pause(&self) {
+        loop {
+            let left = self.pause_left();
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    async fn ask(&self, rate: Rate, in_hand: usize, run: &mut Run) {
+        let in_hand = u32::try_from(in_hand).unwrap_or(u32::MAX);
+        let wanted = self.within(BURST).unwrap_or(1).min(in_hand).max(1);
+        let request = GrantRequest {
+            provider: &self.provider,
+            interval_us: rate.interval_us(),
+            burst_us: u64::try_from(BURST.as_micros()).unwrap_or(0),
+            wanted,
+        };
+        match self.store.grant(&request).await {
+            Ok(Grant::Run { first_in_us }) => {
+                // The reply's way here counts as waiting: never early, at most a little late.
+                let now = Instant::now();
+                let distance = Duration::from_micros(first_in_us.unsigned_abs());
+                let passed = first_in_us < 0;
+                run.next = if passed { now.checked_sub(distance) } else { Some(now + distance) }
+                    .unwrap_or(now);
+                run.left = wanted;
+            }
+            Ok(Grant::Later { wait, paused: true }) => self.pause(wait),
+            Ok(Grant::Later { wait, paused: false }) => tokio::time::sleep(wait).await,
+            Err(error) => {
+                tracing::debug!(provider.name = self.provider, %error, "no send times to be had");
+                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+// === impl Run ===
+
+impl Run {
+    fn use_one(&mut self, rate: Rate) {
+        self.next += Duration::from_micros(rate.interval_us());
+        self.left -= 1;
+    }
+}

@@ -1,0 +1,345 @@
+//! A chunk in a worker's hands.
+//!
+//! Senders take its messages one by one and record what came of them; the settler collects the
+//! records; the keeper extends its lease. It is finished once nothing is left to take and nothing
+//! is in flight; then the settler lets go of it. Three rules hold it together:
+//!
+//! - `in_flight` is raised before a place is taken, and lowered after its outcome is recorded. So
+//!   when it is 0 and nothing is left to take, every outcome is in the outbox.
+//! - A closed hold gives out no more places; what was not taken goes back to the store.
+//! - Past its deadline nothing is given out, whatever else holds (I8).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::job::Job;
+use crate::{
+    domain::{
+        chunk::{self, Entry},
+        ids::MessageId,
+        message::{Ended, FinalState, Next, Open},
+        record,
+        time::UnixMs,
+    },
+    store::{Claimed, Holding, Release, Token, Waiting, Wish},
+};
+
+/// A turn: after this long the worker gives back what it has not sent, and others take theirs.
+pub(super) const TURN: Duration = Duration::from_millis(500);
+
+/// Places taken from a closed hold start here: above every place there is.
+const CLOSED: u32 = 1 << 30;
+
+pub(super) struct Hold {
+    pub(super) job: Arc<Job>,
+    pub(super) chunk: u32,
+    pub(super) token: Token,
+    first: u32,
+    recipients: Bytes,
+    /// Where each entry begins in `recipients`.
+    offsets: Vec<u32>,
+    /// The places to send now.
+    ready: Vec<u16>,
+    /// What is known of places that were tried before, sorted by place.
+    tried: Vec<(u16, Open)>,
+    /// When the first of the places that are not ready comes due.
+    later: Option<UnixMs>,
+    claimed_at: Instant,
+    /// The store's time at the claim.
+    store_now: UnixMs,
+    /// The next of `ready` to be taken.
+    next: AtomicU32,
+    in_flight: AtomicU32,
+    finished: AtomicBool,
+    /// The end of the lease as far as this worker goes, in microseconds after `claimed_at`.
+    deadline_us: AtomicU64,
+    /// Cancelled when the lease is lost: open exchanges are dropped.
+    lost: CancellationToken,
+    outbox: Mutex<Outbox>,
+}
+
+/// Outcomes that wait for the settler.
+#[derive(Default)]
+pub(super) struct Outbox {
+    /// Places that became final, with their states.
+    pub(super) ended: Vec<(u16, FinalState)>,
+    /// Their records, and those of places that wait for another try.
+    pub(super) log: Vec<u8>,
+    /// Places that wait for another try.
+    pub(super) waiting: Vec<Waiting>,
+    /// How many submissions these outcomes came from: each holds a slot until it is settled.
+    pub(super) slots: u32,
+    /// Whether a place was taken and then given back unsent.
+    given_back: bool,
+    /// When the first place that waits comes due.
+    later: Option<UnixMs>,
+}
+
+/// A message taken from a hold.
+pub(super) struct Taken {
+    pub(super) hold: Arc<Hold>,
+    pub(super) place: u16,
+}
+
+// === impl Hold ===
+
+impl Hold {
+    /// What was claimed, by a call sent at `claimed_at`, under a lease of `lease`.
+    pub(super) fn new(
+        claimed: Claimed,
+        job: Arc<Job>,
+        claimed_at: Instant,
+        lease: Duration,
+    ) -> Self {
+        let Claimed { chunk, first, token, now, states, recipients, mut waiting, .. } = claimed;
+        waiting.sort_unstable_by_key(|(place, _)| *place);
+        let offsets = chunk::offsets(&recipients, states.len());
+        let mut ready = Vec::with_capacity(states.len());
+        let mut later: Option<UnixMs> = None;
+        for (place, _) in (0..=u16::MAX).zip(&*states).filter(|(_, state)| **state == 0) {
+            let due_at = open_of(&waiting, place).due_at;
+            if due_at <= now {
+                ready.push(place);
+            } else {
+                later = Some(later.map_or(due_at, |later| later.min(due_at)));
+            }
+        }
+        let hold = Self {
+            job,
+            chunk,
+            token,
+            first,
+            recipients,
+            offsets,
+            finished: AtomicBool::new(ready.is_empty()),
+            ready,
+            tried: waiting,
+            later,
+            claimed_at,
+            store_now: now,
+            next: AtomicU32::new(0),
+            in_flight: AtomicU32::new(0),
+            deadline_us: AtomicU64::new(0),
+            lost: CancellationToken::new(),
+            outbox: Mutex::default(),
+        };
+        hold.extend(claimed_at, lease);
+        hold
+    }
+
+    /// How many messages this hold began with.
+    pub(super) fn size(&self) -> usize {
+        self.ready.len()
+    }
+
+    pub(super) fn claimed_at(&self) -> Instant {
+        self.claimed_at
+    }
+
+    /// How many messages are left to take.
+    pub(super) fn left(&self) -> usize {
+        let next = usize::try_from(self.next.load(Ordering::SeqCst)).unwrap_or(usize::MAX);
+        self.ready.len().saturating_sub(next)
+    }
+
+    /// The next message to send, or `None` if nothing is left, or nothing may be sent any more.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Taken> {
+        if self.left() == 0 {
+            return None;
+        }
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let next = self.next.fetch_add(1, Ordering::SeqCst);
+        let place = usize::try_from(next).ok().and_then(|next| self.ready.get(next));
+        match place {
+            Some(place) => Some(Taken { hold: Arc::clone(self), place: *place }),
+            None => {
+                self.land();
+                None
+            }
+        }
+    }
+
+    /// Gives out no more places. What was not taken is canceled now, or goes back to the store
+    /// when the hold ends.
+    pub(super) fn close(&self, wish: Wish) {
+        // Locked over the swap: whoever then finds the hold finished waits for the rest of this.
+        let mut outbox = self.outbox.lock();
+        let next = self.next.swap(CLOSED, Ordering::SeqCst);
+        let untaken = usize::try_from(next).ok().and_then(|next| self.ready.get(next..));
+        if let Some(untaken @ [_, ..]) = untaken {
+            if wish == Wish::Cancel {
+                outbox.ended.extend(untaken.iter().map(|place| (*place, FinalState::Canceled)));
+            } else {
+                outbox.given_back = true;
+            }
+        }
+        drop(outbox);
+        self.look_whether_finished();
+    }
+
+    /// The lease is gone: nothing more may be sent or settled.
+    pub(super) fn lose(&self) {
+        self.close(Wish::Pause);
+        self.lost.cancel();
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Resolves when the lease is lost.
+    pub(super) async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Whether nothing is left to take, nothing is in flight, and every outcome is in the outbox.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::SeqCst)
+    }
+
+    /// Whether its turn is over at `now`.
+    pub(super) fn turn_is_over(&self, now: Instant) -> bool {
+        now >= self.turn_ends()
+    }
+
+    pub(super) fn turn_ends(&self) -> Instant {
+        self.claimed_at + TURN
+    }
+
+    /// The lease was extended to `lease` by a call sent at `sent_at`. A tenth is kept back for
+    /// clocks that don't run alike.
+    pub(super) fn extend(&self, sent_at: Instant, lease: Duration) {
+        let deadline = sent_at.duration_since(self.claimed_at) + lease.mul_f64(0.9);
+        self.deadline_us.fetch_max(micros(deadline), Ordering::Relaxed);
+    }
+
+    /// The end of the lease as far as this worker goes.
+    pub(super) fn deadline(&self) -> Instant {
+        self.claimed_at + Duration::from_micros(self.deadline_us.load(Ordering::Relaxed))
+    }
+
+    /// The store's time at `now`.
+    pub(super) fn store_time(&self, now: Instant) -> UnixMs {
+        self.store_now.after(now.duration_since(self.claimed_at))
+    }
+
+    /// When this hold's open messages may be claimed again.
+    pub(super) fn release(&self) -> Release {
+        let outbox = self.outbox.lock();
+        match self.later.into_iter().chain(outbox.later).min() {
+            Some(at) if !outbox.given_back => Release::At(at),
+            _ => Release::Now,
+        }
+    }
+
+    /// Empties the outbox.
+    pub(super) fn collect(&self) -> Outbox {
+        let mut outbox = self.outbox.lock();
+        let (given_back, later) = (outbox.given_back, outbox.later);
+        let capacity = outbox.ended.len();
+        let fresh = Outbox {
+            ended: Vec::with_capacity(capacity),
+            log: Vec::with_capacity(outbox.log.len()),
+            given_back,
+            later,
+            ..Outbox::default()
+        };
+        std::mem::replace(&mut *outbox, fresh)
+    }
+
+    pub(super) fn holding(&self) -> Holding {
+        Holding { batch: self.job.id, chunk: self.chunk, token: self.token.clone() }
+    }
+
+    /// One message less in flight; the last one finishes the hold.
+    fn land(&self) {
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.look_whether_finished();
+    }
+
+    /// The order matters: whoever took a place raised `in_flight` first, so once every place is
+    /// seen to be taken, each of their takers is seen in `in_flight` until it lands.
+    fn look_whether_finished(&self) {
+        if self.left() == 0 && self.in_flight.load(Ordering::SeqCst) == 0 {
+            self.finished.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+// === impl Taken ===
+
+impl Taken {
+    pub(super) fn id(&self) -> MessageId {
+        MessageId { batch: self.hold.job.id, index: self.hold.first + u32::from(self.place) }
+    }
+
+    pub(super) fn entry(&self) -> Entry<'_> {
+        let offset = self.hold.offsets.get(usize::from(self.place));
+        offset.map_or_else(Entry::default, |offset| chunk::entry_at(&self.hold.recipients, *offset))
+    }
+
+    /// What is known of it.
+    pub(super) fn open(&self) -> Open {
+        open_of(&self.hold.tried, self.place)
+    }
+
+    /// Records what follows from its submission. The slot it took is free once this is settled.
+    pub(super) fn record(self, next: &Next, now: UnixMs) {
+        let after_ms = now.0.saturating_sub(self.hold.job.id.created_at().0);
+        let mut outbox = self.hold.outbox.lock();
+        outbox.slots += 1;
+        match next {
+            Next::Ended(ended) => outbox.end(self.place, ended, after_ms),
+            Next::Waiting { open, error } => {
+                record::write_waiting(&mut outbox.log, self.place, open, error, after_ms);
+                outbox.waiting.push(Waiting { place: self.place, open: *open });
+                let later = outbox.later.map_or(open.due_at, |later| later.min(open.due_at));
+                outbox.later = Some(later);
+            }
+        }
+        drop(outbox);
+        self.hold.land();
+    }
+
+    /// Gives it back unsent.
+    pub(super) fn give_back(self) {
+        self.hold.outbox.lock().given_back = true;
+        self.hold.land();
+    }
+
+    /// Its exchange was dropped, since the lease was lost: nothing can be said of it.
+    pub(super) fn abandon(self) {
+        self.hold.land();
+    }
+}
+
+// === impl Outbox ===
+
+impl Outbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ended.is_empty() && self.waiting.is_empty()
+    }
+
+    fn end(&mut self, place: u16, ended: &Ended, after_ms: u64) {
+        record::write_ended(&mut self.log, place, ended, after_ms);
+        self.ended.push((place, ended.state));
+    }
+}
+
+fn open_of(tried: &[(u16, Open)], place: u16) -> Open {
+    let found = tried.binary_search_by_key(&place, |(place, _)| *place);
+    found.map_or_else(|_| Open::default(), |at| tried[at].1)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

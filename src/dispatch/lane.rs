@@ -1,0 +1,201 @@
+//! A lane: all that one worker does for one provider, and what its parts share.
+//!
+//! The claimer puts holds in, senders take messages out, the settler ends holds, the keeper keeps
+//! their leases. Slots bound what may be lost at a crash (I6): a sender takes one before it submits,
+//! and the settler gives it back once the outcome is in the store. There are twice as many as open
+//! exchanges, so one half may be settled while the other is in flight.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+
+use super::{
+    gate::Gate,
+    hold::{Hold, Taken},
+};
+use crate::{
+    domain::retry::RetryPolicy,
+    providers::{CommonSettings, Provider},
+    store::{Store, Wish},
+    telemetry::Metrics,
+};
+
+/// A provider, and how its messages are paced and retried.
+pub struct Lane {
+    /// The provider's name in the configuration.
+    pub name: String,
+    /// Its adapter.
+    pub provider: Arc<dyn Provider>,
+    /// What its table sets.
+    pub settings: CommonSettings,
+}
+
+/// What the parts of a running lane share.
+pub(super) struct Shared {
+    pub(super) name: String,
+    pub(super) provider: Arc<dyn Provider>,
+    pub(super) policy: RetryPolicy,
+    pub(super) default_from: Option<String>,
+    pub(super) max_in_flight: u32,
+    pub(super) store: Store,
+    pub(super) lease: Duration,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) gate: Gate,
+    pub(super) slots: Semaphore,
+    /// Holds with messages to take, in the order claimed. Senders read it, the claimer adds.
+    queue: Mutex<VecDeque<Arc<Hold>>>,
+    /// Holds that have not ended. The claimer adds, the settler removes, the keeper reads.
+    active: Mutex<Vec<Arc<Hold>>>,
+    /// Rung when there is something to take.
+    work: Notify,
+    /// Rung when the claimer should look.
+    pub(super) wanted: Notify,
+    /// Rung when the settler should look.
+    pub(super) settle: Notify,
+    /// Outcomes recorded since the settler last looked.
+    unsettled: AtomicU32,
+    /// Whether the claimer has stopped: then the settler ends with the last hold.
+    pub(super) closed: AtomicBool,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn new(lane: Lane, store: Store, lease: Duration, metrics: Arc<Metrics>) -> Self {
+        let Lane { name, provider, settings } = lane;
+        let max_in_flight = settings.max_in_flight.max(1);
+        let gate = Gate::new(&name, settings.rate, Arc::clone(&store.dispatch));
+        Self {
+            gate,
+            name,
+            provider,
+            policy: (&settings.retry).into(),
+            default_from: settings.from,
+            max_in_flight,
+            store,
+            lease,
+            metrics,
+            slots: Semaphore::new(2 * max_in_flight as usize),
+            queue: Mutex::default(),
+            active: Mutex::default(),
+            work: Notify::new(),
+            wanted: Notify::new(),
+            settle: Notify::new(),
+            unsettled: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts a fresh hold in.
+    pub(super) fn add(&self, hold: &Arc<Hold>) {
+        self.active.lock().push(Arc::clone(hold));
+        let messages = hold.left();
+        if messages == 0 {
+            self.settle.notify_one();
+            return;
+        }
+        self.queue.lock().push_back(Arc::clone(hold));
+        if messages >= self.max_in_flight as usize {
+            self.work.notify_waiters();
+        } else {
+            (0..messages).for_each(|_| self.work.notify_one());
+        }
+    }
+
+    /// The next message to send, if there is one. `current` is where the caller took its last one
+    /// from: as long as that has more, nothing is locked.
+    pub(super) fn take(&self, current: &mut Option<Arc<Hold>>) -> Option<Taken> {
+        loop {
+            if let Some(hold) = current {
+                if let Some(taken) = hold.take() {
+                    return Some(taken);
+                }
+                if hold.is_finished() {
+                    self.settle.notify_one();
+                }
+            }
+            let mut queue = self.queue.lock();
+            while queue.front().is_some_and(|hold| hold.left() == 0) {
+                queue.pop_front();
+                self.wanted.notify_one();
+            }
+            *current = queue.front().map(Arc::clone);
+            if current.is_none() {
+                return None;
+            }
+        }
+    }
+
+    /// Resolves when there may be something to take.
+    pub(super) async fn work(&self) {
+        loop {
+            let rung = self.work.notified();
+            tokio::pin!(rung);
+            rung.as_mut().enable();
+            if self.left() > 0 {
+                return;
+            }
+            rung.await;
+        }
+    }
+
+    /// How many messages in hand are left to take.
+    pub(super) fn left(&self) -> usize {
+        self.queue.lock().iter().map(|hold| hold.left()).sum()
+    }
+
+    /// Counts an outcome, and wakes the settler for the first one of a round, for the one that
+    /// fills the round, and for one that finishes its hold.
+    pub(super) fn recorded(&self, finished: bool) {
+        let before = self.unsettled.fetch_add(1, Ordering::Relaxed);
+        if before == 0 || before + 1 == self.round() || finished {
+            self.settle.notify_one();
+        }
+    }
+
+    /// Takes note that the settler looks now.
+    pub(super) fn looked(&self) {
+        self.unsettled.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether a round of outcomes is full.
+    pub(super) fn round_is_full(&self) -> bool {
+        self.unsettled.load(Ordering::Relaxed) >= self.round()
+    }
+
+    /// So many outcomes are worth a settlement at once.
+    fn round(&self) -> u32 {
+        (self.max_in_flight / 2).clamp(1, 1_000)
+    }
+
+    pub(super) fn active(&self) -> Vec<Arc<Hold>> {
+        self.active.lock().clone()
+    }
+
+    /// Forgets a hold that has ended.
+    pub(super) fn remove(&self, ended: &Arc<Hold>) {
+        self.active.lock().retain(|hold| !Arc::ptr_eq(hold, ended));
+        self.wanted.notify_one();
+    }
+
+    /// Closes holds that `which` names, as `wish` says.
+    pub(super) fn close(&self, wish: Wish, which: impl Fn(&Hold) -> bool) {
+        for hold in self.active().iter().filter(|hold| hold.left() > 0 && which(hold)) {
+            hold.close(wish);
+            self.settle.notify_one();
+        }
+    }
+
+    /// When the first turn of a hold with messages left is over.
+    pub(super) fn next_turn_end(&self) -> Option<Instant> {
+        self.queue.lock().iter().map(|hold| hold.turn_ends()).min()
+    }
+}

@@ -1,0 +1,53 @@
+//! The reaper: takes back what died, and puts what is due back in the ring. It runs in every
+//! process; any number may run at once.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{domain::retry::spread, store::Store};
+
+const TICK: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Sweeps until `soft` is cancelled.
+pub async fn run(store: Store, soft: CancellationToken) {
+    let mut wait = TICK;
+    let mut reachable = true;
+    loop {
+        tokio::select! {
+            () = soft.cancelled() => return,
+            // Spread, so that many processes don't sweep in step.
+            () = tokio::time::sleep(spread(wait, rand::random())) => {}
+        }
+        match store.dispatch.sweep().await {
+            Ok(swept) => {
+                report(&swept);
+                reachable = true;
+                wait = if swept.more { Duration::ZERO } else { TICK };
+            }
+            Err(error) => {
+                if reachable {
+                    tracing::warn!(%error, "the reaper can't reach the store");
+                }
+                reachable = false;
+                wait = (wait.max(TICK) * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+}
+
+fn report(swept: &crate::store::Swept) {
+    if swept.leases_lost > 0 {
+        tracing::warn!(
+            leases = swept.leases_lost,
+            "leases ran out; their chunks can be claimed again"
+        );
+    }
+    if swept.uploads_dropped > 0 {
+        tracing::warn!(uploads = swept.uploads_dropped, "uploads that stopped were dropped");
+    }
+    if swept.batches_purged > 0 {
+        tracing::info!(batches = swept.batches_purged, "batches were erased after their retention");
+    }
+}

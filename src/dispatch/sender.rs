@@ -1,0 +1,169 @@
+//! The sender: takes a message, makes one exchange, records what came of it. A lane has as many
+//! senders as open exchanges it may hold.
+//!
+//! Nothing is awaited between the last check and the submission: a message is taken inside the
+//! gate, and only from a hold that gives it out; its lease is looked at once more; then it leaves.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    hold::{Hold, Taken},
+    lane::Shared,
+};
+use crate::{
+    domain::{
+        message::Next,
+        outcome::{Outcome, SendError},
+        recipient::Masked,
+    },
+    providers::{PAUSE_MAX, Submission},
+};
+
+pub(super) struct Sender {
+    lane: Arc<Shared>,
+    /// Where the last message came from.
+    current: Option<Arc<Hold>>,
+    /// The rendered body; kept for its capacity.
+    body: String,
+}
+
+// === impl Sender ===
+
+impl Sender {
+    pub(super) fn new(lane: Arc<Shared>) -> Self {
+        Self { lane, current: None, body: String::new() }
+    }
+
+    /// Sends until `soft` is cancelled; an exchange that is open then is finished.
+    pub(super) async fn run(mut self, soft: CancellationToken) {
+        let lane = Arc::clone(&self.lane);
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = soft.cancelled() => return,
+                taken = self.next(&lane) => taken,
+            };
+            if let Some(taken) = next {
+                self.send(taken).await;
+            }
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    /// The next message that may leave now; its slot is taken.
+    async fn next(&mut self, lane: &Shared) -> Option<Taken> {
+        if self.current.as_ref().is_none_or(|hold| hold.left() == 0) {
+            self.current = None;
+            lane.work().await;
+        }
+        // The semaphore is never closed.
+        let slot = lane.slots.acquire().await.ok()?;
+        let taken = lane.gate.pass(|| lane.left(), || lane.take(&mut self.current)).await?;
+        slot.forget();
+        Some(taken)
+    }
+
+    async fn send(&mut self, taken: Taken) {
+        let now = Instant::now();
+        if now >= taken.hold.deadline() {
+            taken.give_back();
+            self.lane.slots.add_permits(1);
+            self.lane.settle.notify_one();
+            return;
+        }
+        let job = Arc::clone(&taken.hold.job);
+        let entry = taken.entry();
+        let open = taken.open();
+        let next = match job.render(&entry, &mut self.body) {
+            Err(error) => open.end(error),
+            Ok(()) => {
+                let submission = Submission {
+                    id: taken.id(),
+                    to: entry.to,
+                    from: job.spec.from.as_deref().or(self.lane.default_from.as_deref()),
+                    body: &self.body,
+                    attempts: open.attempts,
+                };
+                let Some(outcome) = self.submit(&taken.hold, submission).await else {
+                    taken.abandon();
+                    self.lane.slots.add_permits(1);
+                    self.lane.settle.notify_one();
+                    return;
+                };
+                let began = taken.hold.store_time(now);
+                let ended = taken.hold.store_time(Instant::now());
+                self.obey(&outcome);
+                open.after(outcome, &self.lane.policy, began, ended, rand::random())
+            }
+        };
+        self.record(taken, &next);
+    }
+
+    /// One exchange; `None` if the lease was lost meanwhile. A panic in the adapter is an unknown
+    /// outcome of this message and touches no other.
+    async fn submit(&self, hold: &Hold, submission: Submission<'_>) -> Option<Outcome> {
+        let exchange = AssertUnwindSafe(self.lane.provider.submit(submission)).catch_unwind();
+        let outcome = tokio::select! {
+            biased;
+            outcome = exchange => outcome,
+            () = hold.lost() => return None,
+        };
+        Some(outcome.unwrap_or_else(|_| {
+            self.lane.metrics.panic_contained();
+            let id = submission.id;
+            tracing::error!(message.id = %id, provider.name = self.lane.name, "the provider's adapter panicked");
+            Outcome::Unknown {
+                error: SendError::passing("internal_error", "the submission broke off"),
+            }
+        }))
+    }
+
+    /// Stops the provider for every worker if it asked for that.
+    fn obey(&self, outcome: &Outcome) {
+        let Outcome::Throttled { after, .. } = outcome else { return };
+        let pause = (*after).min(PAUSE_MAX);
+        let known = self.lane.gate.pause_left();
+        self.lane.gate.pause(pause);
+        // Many exchanges end with the same news: only what lengthens the pause is told on.
+        if pause.saturating_sub(known) < Duration::from_millis(100) {
+            return;
+        }
+        self.lane.metrics.provider_paused(&self.lane.name);
+        tracing::warn!(
+            provider.name = self.lane.name,
+            pause_ms = pause.as_millis(),
+            "provider asked for a pause"
+        );
+        let lane = Arc::clone(&self.lane);
+        tokio::spawn(async move {
+            if let Err(error) = lane.store.dispatch.throttle(&lane.name, pause).await {
+                tracing::warn!(provider.name = lane.name, %error, "other workers were not told of the pause");
+            }
+        });
+    }
+
+    fn record(&self, taken: Taken, next: &Next) {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let to = Masked(taken.entry().to).to_string();
+            tracing::debug!(message.id = %taken.id(), to, outcome = ?kind(next), "message tried");
+        }
+        let hold = Arc::clone(&taken.hold);
+        let now = hold.store_time(Instant::now());
+        taken.record(next, now);
+        self.lane.recorded(hold.is_finished());
+    }
+}
+
+fn kind(next: &Next) -> &'static str {
+    match next {
+        Next::Ended(ended) => ended.state.word(),
+        Next::Waiting { .. } => "waiting for another try",
+    }
+}

@@ -1,0 +1,230 @@
+//! [`Dispatch`] on Redis.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::{Cmd, Value};
+
+use super::{RedisStore, codec, keys, scripts};
+use crate::{
+    domain::{batch::BatchSpec, ids::BatchId, record, time::UnixMs},
+    store::{
+        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Release, Settled, Settlement,
+        Standing, StoreError, Swept, Token, Wish,
+    },
+};
+
+/// At most so many leases, due batches, uploads or chunks a script and call.
+const STEP: u64 = 100;
+
+#[async_trait]
+impl Dispatch for RedisStore {
+    async fn claim(&self, claim: &Claim) -> Result<Option<Claimed>, StoreError> {
+        let answer = self
+            .link
+            .run(&scripts::CLAIM, &keys::partition(claim.partition), |call| {
+                call.arg(&claim.provider).arg(format!("{:016x}", claim.nonce)).arg(self.lease_ms());
+            })
+            .await?;
+        match answer {
+            Value::Nil => Ok(None),
+            answer => claimed(answer).map(Some),
+        }
+    }
+
+    async fn spec(&self, batch: BatchId) -> Result<Option<BatchSpec>, StoreError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(keys::batch(batch)).arg("spec");
+        match self.link.ask(&command).await? {
+            Value::Nil => Ok(None),
+            value => codec::read_spec(&codec::bytes(value)?).map(Some),
+        }
+    }
+
+    async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
+        let answer = self
+            .link
+            .run_once(&scripts::SETTLE, &keys::of(settlement.batch), |call| {
+                write_settlement(call, settlement);
+            })
+            .await?;
+        let answer = codec::text(answer)?;
+        match answer.as_str() {
+            "done" => Ok(Settled::Done { completed: false }),
+            "completed" => Ok(Settled::Done { completed: true }),
+            "lost" => Ok(Settled::Lost),
+            other => match other.strip_prefix("behind ") {
+                Some(sequence) => {
+                    sequence.parse().map(Settled::Behind).map_err(|_| codec::unexpected(other))
+                }
+                None => wish(other).map(Settled::Applied),
+            },
+        }
+    }
+
+    async fn hold(&self, holdings: &[Holding]) -> Result<Vec<Standing>, StoreError> {
+        let mut standings = vec![Standing::Lost; holdings.len()];
+        for partition in 0..self.partitions {
+            let of_partition =
+                |(_, holding): &(usize, &Holding)| holding.batch.partition() == partition;
+            let here: Vec<_> = holdings.iter().enumerate().filter(of_partition).collect();
+            if here.is_empty() {
+                continue;
+            }
+            let extend = |call: &mut Cmd| {
+                call.arg(self.lease_ms());
+                for (_, holding) in &here {
+                    call.arg(holding.batch.ulid()).arg(holding.chunk).arg(&holding.token.0);
+                }
+            };
+            let answer = self.link.run(&scripts::HOLD, &keys::partition(partition), extend).await?;
+            for ((place, _), standing) in here.iter().zip(codec::list(answer)?) {
+                standings[*place] = match codec::text(standing)?.as_str() {
+                    "lost" => Standing::Lost,
+                    other => Standing::Held(wish(other)?),
+                };
+            }
+        }
+        Ok(standings)
+    }
+
+    async fn grant(&self, request: &GrantRequest<'_>) -> Result<Grant, StoreError> {
+        let answer = self
+            .link
+            .run_once(&scripts::GRANT, &keys::rate(request.provider), |call| {
+                call.arg(request.interval_us).arg(request.burst_us).arg(request.wanted);
+            })
+            .await?;
+        match codec::list(answer)?.as_slice() {
+            [Value::Int(1), first_in] => Ok(Grant::Run { first_in_us: codec::signed(first_in)? }),
+            [Value::Int(0), wait, paused] => Ok(Grant::Later {
+                wait: Duration::from_micros(u64::try_from(codec::signed(wait)?).unwrap_or(0)),
+                paused: codec::signed(paused)? == 1,
+            }),
+            _ => Err(codec::unexpected("a grant that is none")),
+        }
+    }
+
+    async fn throttle(&self, provider: &str, pause: Duration) -> Result<(), StoreError> {
+        let pause_us = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        let stop = |call: &mut Cmd| {
+            call.arg(provider).arg(pause_us);
+        };
+        self.link.run(&scripts::THROTTLE, &keys::rate(provider), stop).await.map(|_| ())
+    }
+
+    async fn paused(&self, provider: &str) -> Result<Duration, StoreError> {
+        let left = self.link.run(&scripts::PAUSED, &keys::rate(provider), |_| ()).await?;
+        codec::number(left).map(Duration::from_micros)
+    }
+
+    async fn sweep(&self) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
+        for partition in 0..self.partitions {
+            swept += self.sweep_partition(&keys::partition(partition)).await?;
+        }
+        Ok(swept)
+    }
+
+    fn partitions(&self) -> u16 {
+        self.partitions
+    }
+}
+
+impl RedisStore {
+    async fn sweep_partition(&self, key: &str) -> Result<Swept, StoreError> {
+        let [leases_lost, closed] = self
+            .step(&scripts::RECOVER, key, |call| {
+                call.arg(self.lease_ms()).arg(STEP);
+            })
+            .await?;
+        let [closed_later] = self.step(&scripts::CLOSE, key, |call| _ = call.arg(STEP)).await?;
+        let [batches_due] = self.step(&scripts::FORWARD, key, |call| _ = call.arg(STEP)).await?;
+        let [uploads_dropped] = self
+            .step(&scripts::EXPEL, key, |call| {
+                call.arg(self.upload_lease_ms()).arg(STEP);
+            })
+            .await?;
+        let [chunks_purged, batches_purged] = self
+            .step(&scripts::PURGE, key, |call| {
+                call.arg(STEP).arg(self.retention_ms());
+            })
+            .await?;
+        let full = [leases_lost, closed_later, batches_due, uploads_dropped, chunks_purged];
+        Ok(Swept {
+            leases_lost,
+            chunks_closed: closed + closed_later,
+            batches_due,
+            uploads_dropped,
+            batches_purged,
+            more: batches_purged > 0 || full.into_iter().any(|count| count >= STEP),
+        })
+    }
+
+    async fn step<const N: usize>(
+        &self,
+        script: &scripts::Script,
+        key: &str,
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<[u64; N], StoreError> {
+        let counts = match self.link.run_once(script, key, arguments).await? {
+            Value::Array(counts) => counts,
+            count => vec![count],
+        };
+        let counts: Vec<u64> = counts.into_iter().map(codec::number).collect::<Result<_, _>>()?;
+        counts.try_into().map_err(|_| codec::unexpected(script.name))
+    }
+}
+
+fn write_settlement(call: &mut Cmd, settlement: &Settlement) {
+    call.arg(settlement.batch.ulid())
+        .arg(settlement.chunk)
+        .arg(&settlement.token.0)
+        .arg(settlement.sequence)
+        .arg(&settlement.changes[..])
+        .arg(&settlement.log[..]);
+    match settlement.release {
+        None => call.arg(""),
+        Some(Release::Now) => call.arg(0),
+        Some(Release::At(at)) => call.arg(at.0),
+    };
+    for waiting in &settlement.waiting {
+        call.arg(waiting.place).arg(record::write_open(&waiting.open));
+    }
+}
+
+fn claimed(answer: Value) -> Result<Claimed, StoreError> {
+    let fields: Result<[Value; 8], _> = codec::list(answer)?.try_into();
+    let Ok([id, chunk, first, token, now, states, recipients, waiting]) = fields else {
+        return Err(codec::unexpected("a claim that is none"));
+    };
+    let first = codec::bytes(first)?;
+    let mut pairs = codec::list(waiting)?.into_iter();
+    let mut waiting = Vec::with_capacity(pairs.len() / 2);
+    while let (Some(place), Some(open)) = (pairs.next(), pairs.next()) {
+        let place =
+            u16::try_from(codec::number(place)?).map_err(|_| codec::unexpected("a place"))?;
+        waiting.push((place, record::read_open(&codec::bytes(open)?)));
+    }
+    Ok(Claimed {
+        batch: BatchId::from_ulid(&codec::text(id)?)
+            .map_err(|_| codec::unexpected("a batch id"))?,
+        chunk: u32::try_from(codec::number(chunk)?).map_err(|_| codec::unexpected("a chunk"))?,
+        first: u32::from_be_bytes(first.try_into().map_err(|_| codec::unexpected("an index"))?),
+        token: Token(codec::text(token)?),
+        now: UnixMs(codec::number(now)?),
+        states: Bytes::from(codec::bytes(states)?),
+        recipients: Bytes::from(codec::bytes(recipients)?),
+        waiting,
+    })
+}
+
+fn wish(word: &str) -> Result<Wish, StoreError> {
+    match word {
+        "go" => Ok(Wish::Go),
+        "pause" => Ok(Wish::Pause),
+        "cancel" => Ok(Wish::Cancel),
+        other => Err(codec::unexpected(other)),
+    }
+}

@@ -1,0 +1,132 @@
+//! [`Intake`] on Redis.
+
+use async_trait::async_trait;
+use redis::Cmd;
+
+use super::{RedisStore, codec, keys, scripts};
+use crate::{
+    domain::{chunk::NewChunk, ids::BatchId},
+    store::{Draft, Intake, IntakeError, Opened, StoreError, Upload, WishError},
+};
+
+#[async_trait]
+impl Intake for RedisStore {
+    async fn open(&self, draft: &Draft) -> Result<Opened, StoreError> {
+        let spec = codec::write_spec(&draft.spec);
+        let answer = self
+            .link
+            .run(&scripts::OPEN, &keys::of(draft.id), |call| {
+                call.arg(draft.id.ulid())
+                    .arg(draft.token)
+                    .arg(self.upload_lease_ms())
+                    .arg(&draft.spec.account)
+                    .arg(&draft.spec.provider)
+                    .arg(draft.key.as_ref().map_or("", |key| key.0.as_str()))
+                    .arg(&spec)
+                    .arg(if draft.spec.callback.is_some() { "pending" } else { "" })
+                    .arg(self.retention_ms())
+                    .arg(draft.spec.reference.as_deref().unwrap_or(""));
+            })
+            .await?;
+        let mut answer = codec::list(answer)?.into_iter();
+        match codec::text(answer.next().unwrap_or(redis::Value::Nil))?.as_str() {
+            "new" => Ok(Opened::New(Upload { id: draft.id, token: draft.token })),
+            "under way" => Ok(Opened::UnderWay),
+            "replayed" => {
+                let id = codec::text(answer.next().unwrap_or(redis::Value::Nil))?;
+                let hash = codec::bytes(answer.next().unwrap_or(redis::Value::Nil))?;
+                Ok(Opened::Replayed {
+                    id: BatchId::from_ulid(&id).map_err(|_| codec::unexpected("a batch id"))?,
+                    body_hash: hash.try_into().map_err(|_| codec::unexpected("a body hash"))?,
+                })
+            }
+            other => Err(codec::unexpected(other)),
+        }
+    }
+
+    async fn append(&self, upload: &Upload, chunks: &[NewChunk]) -> Result<(), IntakeError> {
+        let answer = self
+            .link
+            .run(&scripts::APPEND, &keys::of(upload.id), |call| {
+                call.arg(upload.id.ulid()).arg(upload.token).arg(self.upload_lease_ms());
+                for chunk in chunks {
+                    call.arg(chunk.number)
+                        .arg(&chunk.first.to_be_bytes())
+                        .arg(&chunk.states)
+                        .arg(&chunk.recipients)
+                        .arg(&chunk.log);
+                }
+            })
+            .await?;
+        went_on(&codec::text(answer)?, "ok")
+    }
+
+    async fn seal(
+        &self,
+        upload: &Upload,
+        chunks: u32,
+        body_hash: [u8; 32],
+    ) -> Result<(), IntakeError> {
+        let answer = self
+            .link
+            .run(&scripts::SEAL, &keys::of(upload.id), |call| {
+                call.arg(upload.id.ulid()).arg(upload.token).arg(chunks).arg(&body_hash);
+            })
+            .await?;
+        went_on(&codec::text(answer)?, "sealed")
+    }
+
+    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
+        let drop = |call: &mut Cmd| {
+            call.arg(upload.id.ulid()).arg(upload.token);
+        };
+        self.link.run(&scripts::DROP, &keys::of(upload.id), drop).await.map(|_| ())
+    }
+
+    async fn cancel(&self, account: &str, id: BatchId) -> Result<(), WishError> {
+        self.wish(&scripts::CANCEL, account, id).await
+    }
+
+    async fn pause(&self, account: &str, id: BatchId) -> Result<(), WishError> {
+        self.wish(&scripts::PAUSE, account, id).await
+    }
+
+    async fn resume(&self, account: &str, id: BatchId) -> Result<(), WishError> {
+        self.wish(&scripts::RESUME, account, id).await
+    }
+
+    fn partitions(&self) -> u16 {
+        self.partitions
+    }
+}
+
+impl RedisStore {
+    async fn wish(
+        &self,
+        script: &scripts::Script,
+        account: &str,
+        id: BatchId,
+    ) -> Result<(), WishError> {
+        let answer = self
+            .link
+            .run(script, &keys::of(id), |call| {
+                call.arg(account).arg(id.ulid());
+            })
+            .await?;
+        match codec::text(answer)?.as_str() {
+            "ok" => Ok(()),
+            "not found" => Err(WishError::NotFound),
+            state => Err(state
+                .parse()
+                .map_or_else(|_| codec::unexpected(state).into(), WishError::State)),
+        }
+    }
+}
+
+fn went_on(answer: &str, well: &str) -> Result<(), IntakeError> {
+    match answer {
+        "gone" => Err(IntakeError::Gone),
+        answer if answer == well => Ok(()),
+        other => Err(codec::unexpected(other).into()),
+    }
+}

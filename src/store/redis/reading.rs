@@ -1,0 +1,218 @@
+//! [`Reading`] on Redis: batches, attempts, figures. Messages are read in `messages.rs`.
+
+use async_trait::async_trait;
+use redis::Value;
+
+use super::{
+    RedisStore,
+    callbacks::{hgetall, score_ms, time_ms},
+    codec, keys, messages,
+};
+use crate::{
+    domain::{
+        batch::{Batch, CallbackState},
+        ids::BatchId,
+        message::{FinalState, MessageState},
+        time::UnixMs,
+    },
+    store::{
+        AttemptEnd, AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading,
+        Stats, StoreError,
+    },
+};
+
+#[async_trait]
+impl Reading for RedisStore {
+    async fn batch(&self, account: &str, id: BatchId) -> Result<Option<Batch>, StoreError> {
+        if id.partition() >= self.partitions {
+            return Ok(None);
+        }
+        let answer = self.link.ask(&hgetall(&keys::batch(id))).await?;
+        let batch = codec::batch(id, &codec::fields(answer)?)?;
+        Ok(batch.filter(|batch| batch.spec.account == account))
+    }
+
+    async fn batches(
+        &self,
+        account: &str,
+        filter: &BatchFilter,
+        before: Option<BatchId>,
+        limit: usize,
+    ) -> Result<(Vec<Batch>, Option<BatchId>), StoreError> {
+        let ids = self.batch_ids(account, before, limit).await?;
+        let next = (ids.len() == limit).then(|| ids.last().copied()).flatten();
+        let mut calls = redis::pipe();
+        for id in &ids {
+            calls.add_command(hgetall(&keys::batch(*id)));
+        }
+        let mut batches = Vec::new();
+        for (id, fields) in ids.iter().zip(self.link.ask_all(&calls).await?) {
+            batches.extend(codec::batch(*id, &codec::fields(fields)?)?);
+        }
+        batches.retain(|batch| matches(filter, batch));
+        Ok((batches, next))
+    }
+
+    async fn messages(
+        &self,
+        id: BatchId,
+        state: Option<MessageState>,
+        from: u32,
+        limit: usize,
+    ) -> Result<(Vec<MessageView>, Option<u32>), StoreError> {
+        messages::read(&self.link, id, state, from, limit).await
+    }
+
+    async fn attempts(
+        &self,
+        account: &str,
+        id: BatchId,
+    ) -> Result<Option<AttemptsView>, StoreError> {
+        let Some(batch) = self.batch(account, id).await? else { return Ok(None) };
+        let mut calls = redis::pipe();
+        calls.cmd("LRANGE").arg(keys::attempts(id)).arg(0).arg(-1);
+        calls.cmd("ZSCORE").arg(keys::PartitionKeys(keys::of(id)).events()).arg(id.ulid());
+        let mut answers = self.link.ask_all(&calls).await?.into_iter();
+        let lines = codec::list(answers.next().unwrap_or(Value::Nil))?;
+        let next = answers.next().filter(|score| *score != Value::Nil);
+        let attempts = lines.into_iter().map(attempt).collect::<Result<Vec<_>, _>>()?;
+        let pending = batch.callback == CallbackState::Pending;
+        Ok(Some(AttemptsView {
+            attempts,
+            next_attempt_at: next.filter(|_| pending).map(score_ms).transpose()?.map(UnixMs),
+        }))
+    }
+
+    async fn stats(&self, providers: &[String]) -> Result<Stats, StoreError> {
+        let mut stats = Stats::default();
+        for partition in 0..self.partitions {
+            let keys = keys::PartitionKeys(keys::partition(partition));
+            self.add_partition(&keys, providers, &mut stats).await?;
+        }
+        for provider in providers {
+            let paused =
+                self.link.run(&super::scripts::PAUSED, &keys::rate(provider), |_| ()).await?;
+            let figures = stats.providers.entry(provider.clone()).or_default();
+            figures.paused_ms = codec::number(paused)? / 1_000;
+        }
+        Ok(stats)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let answer = self.link.ask(&redis::cmd("TIME")).await?;
+        time_ms(answer).map(|_| ())
+    }
+}
+
+impl RedisStore {
+    /// The ids of an account's batches older than `before`, newest first, partitions merged.
+    async fn batch_ids(
+        &self,
+        account: &str,
+        before: Option<BatchId>,
+        limit: usize,
+    ) -> Result<Vec<BatchId>, StoreError> {
+        let newest = before.map_or("+".to_owned(), |id| format!("({}", id.ulid()));
+        let mut calls = redis::pipe();
+        for partition in 0..self.partitions {
+            let list = keys::PartitionKeys(keys::partition(partition)).list(account);
+            let call = calls.cmd("ZREVRANGEBYLEX").arg(list).arg(&newest).arg("-");
+            call.arg("LIMIT").arg(0).arg(limit);
+        }
+        let mut ids = Vec::new();
+        for answer in self.link.ask_all(&calls).await? {
+            for id in codec::list(answer)? {
+                let id = BatchId::from_ulid(&codec::text(id)?);
+                ids.push(id.map_err(|_| codec::unexpected("a batch id"))?);
+            }
+        }
+        ids.sort_unstable_by(|one, other| other.cmp(one));
+        ids.truncate(limit);
+        Ok(ids)
+    }
+
+    async fn add_partition(
+        &self,
+        keys: &keys::PartitionKeys,
+        providers: &[String],
+        stats: &mut Stats,
+    ) -> Result<(), StoreError> {
+        let mut calls = redis::pipe();
+        calls.add_command(hgetall(&keys.stats()));
+        calls.cmd("ZCARD").arg(keys.events());
+        let mut answers = self.link.ask_all(&calls).await?.into_iter();
+        let sums = codec::fields(answers.next().unwrap_or(Value::Nil))?;
+        stats.callbacks_pending += codec::number(answers.next().unwrap_or(Value::Nil))?;
+        stats.leases_lost += codec::count(&sums, "leases_lost");
+        for state in [CallbackState::Delivered, CallbackState::Exhausted, CallbackState::Gone] {
+            let word = codec::callback_word(state);
+            *stats.callbacks_ended.entry(word).or_default() +=
+                codec::count(&sums, &format!("callback:{word}"));
+        }
+        for provider in providers {
+            let figures = stats.providers.entry(provider.clone()).or_default();
+            add_sums(figures, provider, &sums);
+            let oldest = self.oldest_waiting(keys, provider).await?;
+            figures.oldest_queued = figures.oldest_queued.into_iter().chain(oldest).min();
+        }
+        Ok(())
+    }
+
+    /// When the oldest batch in a provider's rings was created, as far as the first 100 accounts
+    /// tell.
+    async fn oldest_waiting(
+        &self,
+        keys: &keys::PartitionKeys,
+        provider: &str,
+    ) -> Result<Option<UnixMs>, StoreError> {
+        let ring = keys.ring(provider);
+        let mut accounts = redis::cmd("ZRANGE");
+        accounts.arg(&ring).arg(0).arg(99);
+        let mut calls = redis::pipe();
+        for account in codec::list(self.link.ask(&accounts).await?)? {
+            let batches = format!("{ring}:{}", codec::text(account)?);
+            calls.cmd("ZRANGE").arg(batches).arg(0).arg(99);
+        }
+        let mut oldest = None;
+        for answer in self.link.ask_all(&calls).await? {
+            for id in codec::list(answer)? {
+                let id = BatchId::from_ulid(&codec::text(id)?);
+                oldest = oldest.into_iter().chain(id.ok().map(BatchId::created_at)).min();
+            }
+        }
+        Ok(oldest)
+    }
+}
+
+fn add_sums(
+    figures: &mut ProviderStats,
+    provider: &str,
+    sums: &std::collections::HashMap<String, Vec<u8>>,
+) {
+    figures.open += codec::count(sums, &format!("{provider}:open"));
+    figures.sending += codec::count(sums, &format!("{provider}:sending"));
+    for state in FinalState::ALL {
+        *figures.ended.entry(state).or_default() +=
+            codec::count(sums, &format!("{provider}:{}", state as u8));
+    }
+}
+
+fn matches(filter: &BatchFilter, batch: &Batch) -> bool {
+    filter.state.is_none_or(|state| state == batch.state)
+        && filter.reference.as_ref().is_none_or(|text| Some(text) == batch.spec.reference.as_ref())
+}
+
+/// Reads `<number> <at, ms> <what it came to>`.
+fn attempt(line: Value) -> Result<AttemptRecord, StoreError> {
+    let line = codec::text(line)?;
+    let mut parts = line.splitn(3, ' ');
+    let mut part = || parts.next().unwrap_or_default();
+    let (number, at, end) = (part(), part(), part());
+    let interrupted =
+        || AttemptEnd { error: Some("interrupted".to_owned()), ..AttemptEnd::default() };
+    Ok(AttemptRecord {
+        number: number.parse().map_err(|_| codec::unexpected("an attempt without a number"))?,
+        at: UnixMs(at.parse().map_err(|_| codec::unexpected("an attempt without a time"))?),
+        end: serde_json::from_str(end).unwrap_or_else(|_| interrupted()),
+    })
+}

@@ -1,0 +1,89 @@
+//! The scripts: the only writers of the store.
+//!
+//! Each is idempotent, takes its time from the server, checks first and writes last, and does a
+//! bounded amount of work. What they share, `lib.lua`, is put between a script's first line (its
+//! flags) and the rest.
+
+use std::sync::LazyLock;
+
+/// A script as the server gets it.
+pub(super) struct Script {
+    pub(super) name: &'static str,
+    pub(super) code: String,
+    pub(super) sha: String,
+}
+
+// === impl Script ===
+
+impl Script {
+    fn new(name: &'static str, lib: &str, source: &str) -> Self {
+        let (flags, body) = source.split_once('\n').unwrap_or((source, ""));
+        let code = format!("{flags}\n{lib}\n{body}");
+        let sha = redis::Script::new(&code).get_hash().to_owned();
+        Self { name, code, sha }
+    }
+}
+
+macro_rules! scripts {
+    ($($(#[$of:meta])* $name:ident: $lib:expr, $file:literal;)*) => {
+        $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
+            Script::new($file, $lib, include_str!(concat!("scripts/", $file, ".lua")))
+        });)*
+
+        #[cfg(test)]
+        const SOURCES: &[(&str, &str)] =
+            &[$(($file, include_str!(concat!("scripts/", $file, ".lua")))),*];
+    };
+}
+
+const LIB: &str = include_str!("scripts/lib.lua");
+
+scripts! {
+    OPEN: LIB, "open";
+    APPEND: LIB, "append";
+    SEAL: LIB, "seal";
+    DROP: LIB, "drop";
+    CANCEL: LIB, "cancel";
+    PAUSE: LIB, "pause";
+    RESUME: LIB, "resume";
+    CLAIM: LIB, "claim";
+    SETTLE: LIB, "settle";
+    HOLD: LIB, "hold";
+    RECOVER: LIB, "recover";
+    CLOSE: LIB, "close";
+    FORWARD: LIB, "forward";
+    EXPEL: LIB, "expel";
+    PURGE: LIB, "purge";
+    TAKE: LIB, "take";
+    RECORD: LIB, "record";
+    GRANT: "", "grant";
+    THROTTLE: "", "throttle";
+    PAUSED: "", "paused";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_is_headed_by_its_flags_keys_arguments_and_answer() {
+        for (name, source) in SOURCES {
+            assert!(source.starts_with("#!lua"), "{name} has no flags");
+            for heading in ["\n-- KEYS 1 ", "\n-- ARGV 1 ", "\n-- Returns "] {
+                let headed =
+                    source.contains(heading) || (*name == "paused" && heading.contains("ARGV"));
+                assert!(headed, "{name} lacks {heading:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_intake_stops_when_memory_is_full() {
+        let refusing: Vec<_> = SOURCES
+            .iter()
+            .filter(|(_, source)| source.starts_with("#!lua\n"))
+            .map(|(name, _)| *name)
+            .collect();
+        assert_eq!(refusing, ["open", "append", "seal"]);
+    }
+}

@@ -1,0 +1,90 @@
+#!lua flags=allow-oom
+-- Claims the next chunk of a provider: the account at the head of the ring, of its batches the one
+-- at the head; both then go to the tail. A parked or returned chunk that is due goes before the
+-- never-claimed ones.
+--
+-- KEYS 1 partition
+-- ARGV 1 provider  2 nonce  3 lease, ms
+-- Returns false | {batch, chunk, first index (4 bytes), token, now, states, recipients,
+--                  {place, what is known, …} of messages tried before}
+
+local provider, nonce, lease_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local accounts = P .. 'ring:' .. provider
+local now = now_ms()
+
+local function reply(id, n, token, states)
+  return { id, n, redis.call('GETRANGE', batch_key(id) .. ':f', n * 4, n * 4 + 3), token, now,
+    states, redis.call('GET', chunk_key(id, 'r', n)) or '',
+    redis.call('HGETALL', chunk_key(id, 'w', n)) }
+end
+
+-- A lost reply: the same nonce has its chunk already.
+local held = redis.call('HGET', P .. 'claims', nonce)
+if held then
+  local id, n = string.match(held, '^(.*):(%d+)$')
+  local lease = read_lease(id, n)
+  if lease and lease.standing == 'H' then
+    redis.call('ZADD', P .. 'leases', 'XX', now + lease_ms, held)
+    return reply(id, n, lease.token, redis.call('GET', chunk_key(id, 's', n)))
+  end
+end
+
+-- The number of a chunk to claim, and whether it was never claimed before; nil if there is none.
+local function next_chunk(id, key)
+  local parked = redis.call('ZRANGE', key .. ':q', 0, 0, 'WITHSCORES')
+  local due = tonumber(parked[2])
+  if due and (due <= now or due > now + PARK_MAX_MS) then
+    redis.call('ZREM', key .. ':q', parked[1])
+    return tonumber(parked[1]), false
+  end
+  local b = redis.call('HMGET', key, 'cursor', 'chunks')
+  if tonumber(b[1]) < tonumber(b[2]) then
+    redis.call('HINCRBY', key, 'cursor', 1)
+    return tonumber(b[1]), true
+  end
+  if due then redis.call('ZADD', P .. 'due', 'LT', due, id) end
+  return nil
+end
+
+local function hold(id, key, account, n, fresh, states, open)
+  local turn = redis.call('INCR', P .. 'turn')
+  local token = string.format('%d-%s', turn, nonce)
+  local member = id .. ':' .. n
+  write_lease(id, n, { token = token, sequence = 0, standing = 'H' })
+  redis.call('ZADD', P .. 'leases', now + lease_ms, member)
+  redis.call('HSET', P .. 'claims', nonce, member)
+  redis.call('ZADD', accounts .. ':' .. account, turn, id)
+  redis.call('ZADD', accounts, turn, account)
+  if fresh then redis.call('HINCRBY', key, 'behind', 0 - open) end
+  if redis.call('HGET', key, 'state') == 'queued' then
+    redis.call('HSET', key, 'state', 'running')
+    redis.call('HSETNX', key, 'started_ms', now)
+  end
+  sending(key, open)
+  return reply(id, n, token, states)
+end
+
+-- Bounded: each round claims a chunk, passes one without an open message, or shortens a ring.
+for _ = 1, 32 do
+  local account = redis.call('ZRANGE', accounts, 0, 0)[1]
+  if not account then return false end
+  local batches = accounts .. ':' .. account
+  local id = redis.call('ZRANGE', batches, 0, 0)[1]
+  if not id then
+    redis.call('ZREM', accounts, account)
+  else
+    local key = batch_key(id)
+    local state = redis.call('HGET', key, 'state')
+    local n, fresh
+    if state == 'queued' or state == 'running' then n, fresh = next_chunk(id, key) end
+    if not n then
+      redis.call('ZREM', batches, id)
+    else
+      local states = redis.call('GET', chunk_key(id, 's', n))
+      local open = open_in(states)
+      if open > 0 then return hold(id, key, account, n, fresh, states, open) end
+    end
+  end
+end
+ring('work ' .. provider)
+return false

@@ -1,0 +1,126 @@
+-- What the scripts share; put in front of each of them.
+--
+-- All keys of a partition begin with KEYS[1], its prefix with the hash tag; keys.rs lists them.
+-- A batch's counts are kept by one function alone, `finish`, which also completes the batch:
+--   * a message is counted in the step that makes it final, and in no other;
+--   * `open` is total less what is counted, so the step that brings it to 0 is the last one;
+--   * that step sets completed_ms, once, and creates the event: one batch, one event.
+
+local P = KEYS[1]
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function batch_key(id) return P .. 'b:' .. id end
+local function chunk_key(id, kind, n) return P .. 'b:' .. id .. ':' .. kind .. ':' .. n end
+
+-- An instant counts as due once it has passed, and also if it lies further ahead than its kind
+-- allows: then the clock was stepped back, and waiting for it would freeze the batch.
+local function due_range(key, now, ahead_ms, limit)
+  local due = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, limit)
+  if #due > 0 then return due end
+  return redis.call('ZRANGEBYSCORE', key, '(' .. (now + ahead_ms), '+inf', 'LIMIT', 0, limit)
+end
+
+-- A parked chunk is looked at again after this long at the latest.
+local PARK_MAX_MS = 3600000
+
+local function ring(word) redis.call('PUBLISH', 'rb:bell', word) end
+
+-- Puts a batch at the tail of its rings, unless it is in them.
+local function enter(id, key)
+  local b = redis.call('HMGET', key, 'provider', 'account')
+  local turn = redis.call('INCR', P .. 'turn')
+  redis.call('ZADD', P .. 'ring:' .. b[1] .. ':' .. b[2], 'NX', turn, id)
+  redis.call('ZADD', P .. 'ring:' .. b[1], 'NX', turn, b[2])
+  ring('work ' .. b[1])
+end
+
+-- Takes a batch out of its rings. An account without batches is dropped at its next turn.
+local function leave(id, key)
+  local b = redis.call('HMGET', key, 'provider', 'account')
+  redis.call('ZREM', P .. 'ring:' .. b[1] .. ':' .. b[2], id)
+end
+
+-- Counts messages that became final in this step (`moved`: state byte -> number), and completes
+-- the batch if they were the last ones. To be called once a step, after every other change of it.
+-- Gives true if the batch completed.
+local function finish(id, key, moved, now)
+  local b = redis.call('HMGET', key, 'provider', 'state', 'callback', 'keep_ms')
+  local sum = 0
+  for byte, n in pairs(moved) do
+    if n > 0 then
+      redis.call('HINCRBY', key, 'n' .. byte, n)
+      redis.call('HINCRBY', P .. 'stats', b[1] .. ':' .. byte, n)
+      sum = sum + n
+    end
+  end
+  if sum > 0 then redis.call('HINCRBY', P .. 'stats', b[1] .. ':open', 0 - sum) end
+  if redis.call('HINCRBY', key, 'open', 0 - sum) > 0 then return false end
+  if redis.call('HSETNX', key, 'completed_ms', now) == 0 then return false end
+  if b[2] ~= 'canceled' then redis.call('HSET', key, 'state', 'completed') end
+  leave(id, key)
+  if b[3] == 'pending' then
+    redis.call('HSET', P .. 'e:' .. id, 'number', 0)
+    redis.call('ZADD', P .. 'events', now, id)
+    ring('event')
+  else
+    redis.call('ZADD', P .. 'purge', now + b[4], id)
+  end
+  return true
+end
+
+-- Messages in workers' hands: `n` more of them (or fewer, if negative).
+local function sending(key, n)
+  if n ~= 0 then
+    redis.call('HINCRBY', key, 'sending', n)
+    redis.call('HINCRBY', P .. 'stats', redis.call('HGET', key, 'provider') .. ':sending', n)
+  end
+end
+
+-- A lease's record: token, last sequence, and how it stands: H held, F let go, D done. It stays
+-- when the lease ends, so that a repeated settlement is known for what it is.
+local function read_lease(id, n)
+  local record = redis.call('HGET', P .. 'b:' .. id .. ':l', n)
+  if not record then return nil end
+  local token, sequence, standing = string.match(record, '^(%S+) (%d+) (%a)$')
+  return { token = token, sequence = tonumber(sequence), standing = standing }
+end
+
+local function write_lease(id, n, lease)
+  redis.call('HSET', P .. 'b:' .. id .. ':l', n,
+    lease.token .. ' ' .. lease.sequence .. ' ' .. lease.standing)
+end
+
+-- Ends a lease: nobody holds the chunk any more.
+local function drop_lease(id, n, token)
+  redis.call('ZREM', P .. 'leases', id .. ':' .. n)
+  redis.call('HDEL', P .. 'claims', string.match(token, '%-(.*)$'))
+end
+
+-- Makes every open message of a chunk `canceled`; gives their number.
+local function close_chunk(id, n)
+  local key = chunk_key(id, 's', n)
+  local states, closed = string.gsub(redis.call('GET', key) or '', '%z', '\6')
+  if closed > 0 then redis.call('SET', key, states) end
+  redis.call('DEL', chunk_key(id, 'w', n))
+  return closed
+end
+
+local function open_in(states)
+  local _, open = string.gsub(states or '', '%z', '')
+  return open
+end
+
+-- Drops an unsealed upload in O(1): the key is free, nobody sees the batch, purge does the rest.
+local function drop_upload(id, key, now)
+  local b = redis.call('HMGET', key, 'claim', 'account')
+  if b[1] and redis.call('GET', b[1]) == id then redis.call('DEL', b[1]) end
+  redis.call('HDEL', key, 'claim', 'token')
+  redis.call('HSET', key, 'state', 'dropped')
+  redis.call('ZREM', P .. 'uploads', id)
+  redis.call('ZREM', P .. 'list:' .. (b[2] or ''), id)
+  redis.call('ZADD', P .. 'purge', now, id)
+end

@@ -1,0 +1,35 @@
+#!lua
+-- Opens a batch for its upload, and claims its idempotency key in the same step.
+--
+-- KEYS 1 partition
+-- ARGV 1 batch  2 upload token  3 upload lease, ms  4 account  5 provider
+--      6 idempotency key, '' for none  7 spec  8 'pending' if a callback is wanted, else ''
+--      9 retention, ms  10 reference
+-- Returns {'new'} | {'replayed', batch, body hash} | {'under way'}
+
+local id, token = ARGV[1], ARGV[2]
+local key = batch_key(id)
+local now = now_ms()
+local claim = ARGV[6] ~= '' and (P .. 'i:' .. ARGV[4] .. ':' .. ARGV[6])
+
+if redis.call('HGET', key, 'token') == token then return { 'new' } end
+if claim then
+  local holder = redis.call('GET', claim)
+  if holder then
+    local b = redis.call('HMGET', batch_key(holder), 'hash', 'token')
+    if b[1] then return { 'replayed', holder, b[1] } end
+    if b[2] then return { 'under way' } end
+  end
+end
+
+redis.call('HSET', key, 'token', token, 'state', 'receiving', 'account', ARGV[4],
+  'provider', ARGV[5], 'spec', ARGV[7], 'keep_ms', ARGV[9], 'total', 0, 'failed', 0,
+  'chunks', 0, 'top', 0, 'reference', ARGV[10])
+if ARGV[8] ~= '' then redis.call('HSET', key, 'callback', ARGV[8]) end
+if claim then
+  redis.call('SET', claim, id)
+  redis.call('HSET', key, 'claim', claim)
+end
+redis.call('ZADD', P .. 'uploads', now + ARGV[3], id)
+redis.call('ZADD', P .. 'list:' .. ARGV[4], 0, id)
+return { 'new' }

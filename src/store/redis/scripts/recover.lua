@@ -1,0 +1,35 @@
+#!lua flags=allow-oom
+-- Takes back chunks whose leases ran out: they can be claimed again at once, or are closed if
+-- their batch was canceled meanwhile.
+--
+-- KEYS 1 partition
+-- ARGV 1 lease, ms  2 at most so many
+-- Returns {leases that had run out, chunks closed}
+
+local now = now_ms()
+local closed = 0
+-- Twice the lease: processes with another setting are not robbed of theirs.
+local late = due_range(P .. 'leases', now, 2 * ARGV[1], tonumber(ARGV[2]))
+for _, member in ipairs(late) do
+  local id, n = string.match(member, '^(.*):(%d+)$')
+  local key = batch_key(id)
+  local lease = read_lease(id, n)
+  redis.call('ZREM', P .. 'leases', member)
+  if lease and lease.standing == 'H' then
+    redis.call('HDEL', key .. ':l', n)
+    drop_lease(id, n, lease.token)
+    redis.call('HINCRBY', P .. 'stats', 'leases_lost', 1)
+    sending(key, -open_in(redis.call('GET', chunk_key(id, 's', n))))
+    local state = redis.call('HGET', key, 'state')
+    local moved = {}
+    if state == 'canceled' then
+      moved[6] = close_chunk(id, n)
+      closed = closed + 1
+    else
+      redis.call('ZADD', key .. ':q', now, n)
+      if state == 'running' then enter(id, key) end
+    end
+    finish(id, key, moved, now)
+  end
+end
+return { #late, closed }

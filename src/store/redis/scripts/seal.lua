@@ -1,0 +1,24 @@
+#!lua
+-- Seals an upload: from here on the batch is accepted. A batch without an open message completes
+-- in this very step.
+--
+-- KEYS 1 partition
+-- ARGV 1 batch  2 upload token  3 number of chunks  4 SHA-256 of the decoded body
+-- Returns 'sealed' | 'gone'
+
+local id = ARGV[1]
+local key = batch_key(id)
+local b = redis.call('HMGET', key, 'token', 'state', 'chunks', 'total', 'failed', 'provider')
+if b[1] ~= ARGV[2] then return 'gone' end
+if b[2] ~= 'receiving' then return redis.call('HEXISTS', key, 'hash') == 1 and 'sealed' or 'gone' end
+if tonumber(b[3]) ~= tonumber(ARGV[3]) then return 'gone' end
+
+local total, failed = tonumber(b[4]), tonumber(b[5])
+redis.call('HDEL', key, 'failed')
+redis.call('HSET', key, 'state', 'queued', 'hash', ARGV[4], 'open', total,
+  'behind', total - failed, 'cursor', 0, 'sending', 0)
+redis.call('HINCRBY', P .. 'stats', b[6] .. ':open', total)
+redis.call('ZREM', P .. 'uploads', id)
+if failed < total then enter(id, key) end
+finish(id, key, { [4] = failed }, now_ms())
+return 'sealed'

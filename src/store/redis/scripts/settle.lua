@@ -1,0 +1,85 @@
+#!lua flags=allow-oom
+-- Applies outcomes to a chunk that the caller holds, and lets go of it if asked. A final state is
+-- never overwritten, and what did not change is not counted.
+--
+-- KEYS 1 partition
+-- ARGV 1 batch  2 chunk  3 token  4 sequence
+--      5 runs of final states: place (2 bytes), messages (2 bytes, big end first), state (1 byte);
+--        in the order of their places
+--      6 records for the chunk's log
+--      7 '' to go on holding, else when the chunk may be claimed again, ms (0: at once)
+--      then for each message that waits: place, what is known of it
+-- Returns 'go' | 'pause' | 'cancel' (applied, and what the client wishes) | 'done' | 'completed'
+--         (done, and with it the batch) | 'lost' | 'behind <sequence>'
+
+local id, n = ARGV[1], ARGV[2]
+local key = batch_key(id)
+local sequence, release = tonumber(ARGV[4]), tonumber(ARGV[7])
+local lease = read_lease(id, n)
+local state = redis.call('HGET', key, 'state')
+
+local function wish()
+  if state == 'paused' then return 'pause' end
+  if state == 'canceled' then return 'cancel' end
+  return 'go'
+end
+
+if not lease or lease.token ~= ARGV[3] then return 'lost' end
+if sequence <= lease.sequence then return lease.standing == 'D' and 'done' or wish() end
+if lease.standing ~= 'H' then return 'lost' end
+if sequence > lease.sequence + 1 then return 'behind ' .. lease.sequence end
+
+local now = now_ms()
+local states = redis.call('GET', chunk_key(id, 's', n))
+local parts, at, moved, ended = {}, 1, {}, 0
+local runs = ARGV[5]
+for i = 1, #runs, 5 do
+  local ph, pl, mh, ml, byte = string.byte(runs, i, i + 4)
+  local from = ph * 256 + pl + 1
+  local to = from + mh * 256 + ml - 1
+  local run, changed = string.gsub(string.sub(states, from, to), '%z', string.char(byte))
+  parts[#parts + 1] = string.sub(states, at, from - 1)
+  parts[#parts + 1] = run
+  at = to + 1
+  moved[byte] = (moved[byte] or 0) + changed
+  ended = ended + changed
+end
+parts[#parts + 1] = string.sub(states, at)
+states = table.concat(parts)
+
+if ended > 0 then redis.call('SET', chunk_key(id, 's', n), states) end
+if ARGV[6] ~= '' then redis.call('APPEND', chunk_key(id, 'o', n), ARGV[6]) end
+for i = 8, #ARGV, 2 do redis.call('HSET', chunk_key(id, 'w', n), ARGV[i], ARGV[i + 1]) end
+
+local left = string.find(states, '%z') and open_in(states) or 0
+local open_before = left + ended
+if left > 0 and release and state == 'canceled' then
+  moved[6] = (moved[6] or 0) + close_chunk(id, n)
+  left = 0
+end
+
+lease.sequence = sequence
+if left == 0 then
+  lease.standing = 'D'
+  redis.call('DEL', chunk_key(id, 'w', n))
+  local log = redis.call('GET', chunk_key(id, 'o', n))
+  if log then redis.call('SET', chunk_key(id, 'o', n), log) end
+elseif release then
+  lease.standing = 'F'
+  local due = math.max(now, math.min(release, now + PARK_MAX_MS))
+  redis.call('ZADD', key .. ':q', due, n)
+  if due > now then
+    redis.call('ZADD', P .. 'due', 'LT', due, id)
+  elseif state == 'running' then
+    enter(id, key)
+  end
+end
+write_lease(id, n, lease)
+if lease.standing ~= 'H' then
+  drop_lease(id, n, lease.token)
+  sending(key, -open_before)
+else
+  sending(key, -ended)
+end
+if finish(id, key, moved, now) then return 'completed' end
+return lease.standing == 'D' and 'done' or wish()
