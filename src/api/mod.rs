@@ -1,1 +1,142 @@
-//! To be written.
+//! The HTTP API: one file per resource.
+//!
+//! A request passes `server`, which bounds its time and size; `auth`, which finds its account; and
+//! its resource, which asks the store's [`Intake`](crate::store::Intake) and
+//! [`Reading`](crate::store::Reading) ports. Every answer that says no is a `problem`. Nothing is
+//! kept here between requests: any number of processes may serve.
+
+mod auth;
+mod batches;
+mod body;
+mod callbacks;
+mod create;
+mod digest;
+mod health;
+mod messages;
+mod metrics;
+pub mod model;
+mod openapi;
+mod params;
+mod problem;
+mod server;
+mod settings;
+mod submission;
+mod unbuilt;
+mod upload;
+mod writing;
+
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use axum::{Router, routing::get};
+use http::{Method, StatusCode, Uri};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::{auth::Gate, body::LARGE_BODIES_MAX, problem::Problem, server::Server};
+pub use self::{
+    openapi::openapi_json,
+    settings::{AccountSettings, ServerSettings},
+};
+use crate::{clock::Clock, store::Store, telemetry::Metrics};
+
+/// Everything the API works with.
+#[derive(Clone)]
+pub struct Api {
+    /// Where batches are written and read.
+    pub store: Store,
+    /// The time of day, for the ids of batches.
+    pub clock: Clock,
+    /// Where to listen, and the bounds of requests.
+    pub server: ServerSettings,
+    /// The accounts; everyone is the account `default` if there are none.
+    pub accounts: BTreeMap<String, AccountSettings>,
+    /// The providers, by name.
+    pub providers: BTreeMap<String, ProviderFacts>,
+    /// The provider of batches that name none.
+    pub default_provider: String,
+    /// The most messages in a chunk.
+    pub chunk_size: u16,
+    /// Whether callbacks may go to local networks.
+    pub allow_private_networks: bool,
+    /// The figures of this process.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What the API must know of a provider to judge a batch for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProviderFacts {
+    /// Whether it sends nothing without a sender.
+    pub needs_from: bool,
+    /// Whether it has a sender for batches that give none.
+    pub has_default_from: bool,
+}
+
+/// What handlers share.
+type AppState = Arc<App>;
+
+struct App {
+    api: Api,
+    gate: Gate,
+    /// Places for large bodies.
+    large_bodies: Arc<Semaphore>,
+    /// The published document.
+    openapi: String,
+}
+
+/// Serves the API on `listener` until `shutdown`, then lets open requests finish for 10 s.
+///
+/// # Errors
+/// None for now; a listener that fails for good will be one.
+pub async fn serve(api: Api, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
+    let settings = api.server.clone();
+    Server::new(router(api), &settings).run(listener, shutdown).await;
+    Ok(())
+}
+
+/// Serves only `/metrics`, `/healthz` and `/readyz`, as [`serve`] does: for processes without the
+/// API's role.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_metrics(
+    api: Api,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let settings = api.server.clone();
+    let routes = Router::new()
+        .route("/metrics", get(metrics::scrape))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready));
+    Server::new(finished(routes, api), &settings).run(listener, shutdown).await;
+    Ok(())
+}
+
+fn router(api: Api) -> Router {
+    finished(openapi::routes().0.merge(unbuilt::routes()), api)
+}
+
+/// `routes` with what every router has: answers for what is not there, and for panics.
+fn finished(routes: Router<AppState>, api: Api) -> Router {
+    let app = App {
+        gate: Gate::new(&api.accounts),
+        large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
+        openapi: openapi_json(),
+        api,
+    };
+    routes
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .with_state(Arc::new(app))
+}
+
+async fn no_such_path() -> Problem {
+    Problem::not_found("There is nothing at this address; see /openapi.json.")
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{method} is not something that {} does.", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}

@@ -196,6 +196,7 @@ impl Shared {
 
     /// When the first turn of a hold with messages left is over.
     pub(super) fn next_turn_end(&self) -> Option<Instant> {
-        self.queue.lock().iter().map(|hold| hold.turn_ends()).min()
+        let queue = self.queue.lock();
+        queue.iter().filter(|hold| hold.left() > 0).map(|hold| hold.turn_ends()).min()
     }
 }

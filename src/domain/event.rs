@@ -67,7 +67,7 @@ struct Data<'a> {
 /// where clients reach the API.
 #[must_use]
 pub fn render(batch: &Batch, public_url: &str) -> String {
-    let metadata = batch.spec.metadata.as_deref();
+    let metadata = batch.spec.metadata.as_deref().unwrap_or("{}");
     let event = Completed {
         r#type: "batch.completed",
         timestamp: batch.completed_at.unwrap_or_default(),
@@ -84,7 +84,7 @@ pub fn render(batch: &Batch, public_url: &str) -> String {
                 public_url.trim_end_matches('/'),
                 batch.id
             ),
-            metadata: metadata.and_then(|json| serde_json::from_str(json).ok()),
+            metadata: serde_json::from_str(metadata).ok(),
         },
     };
     // Strings, numbers and a JSON text that was parsed at intake: nothing here can fail to render.

@@ -67,7 +67,6 @@ pub(super) fn chunk(id: BatchId, kind: ChunkKey, number: usize) -> String {
         ChunkKey::Recipients => 'r',
         ChunkKey::States => 's',
         ChunkKey::Log => 'o',
-        ChunkKey::Waiting => 'w',
     };
     format!("{}:{kind}:{number}", batch(id))
 }
@@ -85,7 +84,6 @@ pub(super) enum ChunkKey {
     Recipients,
     States,
     Log,
-    Waiting,
 }
 
 /// Keys that are one to a partition.

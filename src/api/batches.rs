@@ -1,0 +1,175 @@
+//! Batches, read; and what clients wish of them.
+
+use std::future::Future;
+
+use axum::{Json, extract::State};
+use http::{StatusCode, Uri};
+
+use super::{
+    App, AppState,
+    auth::Account,
+    model::{BatchList, BatchResource, ProblemBody},
+    params::{BatchPath, Query, cursor, no_batch},
+    problem::Problem,
+};
+use crate::{
+    domain::{batch::BatchState, ids::BatchId},
+    store::{BatchFilter, WishError},
+};
+
+/// What cursors of this list begin with.
+const CURSOR: &str = "b";
+
+/// List batches
+///
+/// Newest first. A filtered page may be short; the end is where `next_cursor` is null.
+#[utoipa::path(
+    get, path = "/v1/batches", tag = "Batches",
+    params(
+        ("state" = Option<BatchState>, Query, description = "Only batches in this state."),
+        ("reference" = Option<String>, Query, description = "Only batches with this reference."),
+        ("limit" = Option<u32>, Query, description = "1 to 1,000; 100 if absent."),
+        ("cursor" = Option<String>, Query, description = "Where to go on: an earlier answer's `next_cursor`."),
+    ),
+    responses((status = 200, description = "A page of batches.", body = BatchList))
+)]
+pub(super) async fn list(
+    State(app): State<AppState>,
+    account: Account,
+    uri: Uri,
+) -> Result<Json<BatchList>, Problem> {
+    let query = Query::parse(&uri, &["state", "reference", "limit", "cursor"])?;
+    let (limit, before) = (query.limit()?, query.cursor(CURSOR)?);
+    let filter = BatchFilter {
+        state: query.word("state")?,
+        reference: query.text("reference").map(str::to_owned),
+    };
+    let found = app.api.store.reading.batches(&account.0, &filter, before, limit).await?;
+    let (batches, next) = found;
+    Ok(Json(BatchList {
+        batches: batches.into_iter().map(BatchResource::from).collect(),
+        next_cursor: next.map(|id| cursor(CURSOR, id)),
+    }))
+}
+
+/// Get a batch
+#[utoipa::path(
+    get, path = "/v1/batches/{id}", tag = "Batches",
+    params(("id" = String, Path, description = "The batch's id.")),
+    responses(
+        (status = 200, description = "The batch as it stands.", body = BatchResource),
+        (status = 404, description = "The account has no such batch.",
+            body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get(
+    State(app): State<AppState>,
+    account: Account,
+    BatchPath(id): BatchPath,
+    uri: Uri,
+) -> Result<Json<BatchResource>, Problem> {
+    Query::parse(&uri, &[])?;
+    resource(&app, &account, id).await.map(Json)
+}
+
+/// Cancel a batch
+///
+/// What no worker holds is canceled at once; what is in flight may still go, and the counts say so.
+#[utoipa::path(
+    post, path = "/v1/batches/{id}/cancel", tag = "Batches",
+    params(("id" = String, Path, description = "The batch's id.")),
+    responses(
+        (status = 200, description = "The batch is canceled, or was already.", body = BatchResource),
+        (status = 404, description = "The account has no such batch.",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`batch_state`: the batch is over.",
+            body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn cancel(
+    State(app): State<AppState>,
+    account: Account,
+    BatchPath(id): BatchPath,
+    uri: Uri,
+) -> Result<Json<BatchResource>, Problem> {
+    wish(&app, &account, id, &uri, app.api.store.intake.cancel(&account.0, id)).await
+}
+
+/// Pause a batch
+///
+/// Nothing more of it is begun until it is resumed; what is in flight may still go.
+#[utoipa::path(
+    post, path = "/v1/batches/{id}/pause", tag = "Batches",
+    params(("id" = String, Path, description = "The batch's id.")),
+    responses(
+        (status = 200, description = "The batch is paused, or was already.", body = BatchResource),
+        (status = 404, description = "The account has no such batch.",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`batch_state`: the batch is over.",
+            body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn pause(
+    State(app): State<AppState>,
+    account: Account,
+    BatchPath(id): BatchPath,
+    uri: Uri,
+) -> Result<Json<BatchResource>, Problem> {
+    wish(&app, &account, id, &uri, app.api.store.intake.pause(&account.0, id)).await
+}
+
+/// Resume a paused batch
+#[utoipa::path(
+    post, path = "/v1/batches/{id}/resume", tag = "Batches",
+    params(("id" = String, Path, description = "The batch's id.")),
+    responses(
+        (status = 200, description = "The batch goes on, or did already.", body = BatchResource),
+        (status = 404, description = "The account has no such batch.",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`batch_state`: the batch is over.",
+            body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn resume(
+    State(app): State<AppState>,
+    account: Account,
+    BatchPath(id): BatchPath,
+    uri: Uri,
+) -> Result<Json<BatchResource>, Problem> {
+    wish(&app, &account, id, &uri, app.api.store.intake.resume(&account.0, id)).await
+}
+
+/// The batch as the store shows it to `account`.
+pub(super) async fn resource(
+    app: &App,
+    account: &Account,
+    id: BatchId,
+) -> Result<BatchResource, Problem> {
+    let batch = app.api.store.reading.batch(&account.0, id).await?;
+    batch.map(BatchResource::from).ok_or_else(no_batch)
+}
+
+async fn wish(
+    app: &App,
+    account: &Account,
+    id: BatchId,
+    uri: &Uri,
+    granted: impl Future<Output = Result<(), WishError>>,
+) -> Result<Json<BatchResource>, Problem> {
+    Query::parse(uri, &[])?;
+    granted.await?;
+    resource(app, account, id).await.map(Json)
+}
+
+impl From<WishError> for Problem {
+    fn from(error: WishError) -> Self {
+        match error {
+            WishError::NotFound => no_batch(),
+            WishError::State(state) => {
+                let detail = format!("The batch is {}, which does not allow this.", state.word());
+                Self::new(StatusCode::CONFLICT, "batch_state", detail)
+            }
+            WishError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The `[server]` and `[accounts.…]` sections.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use super::auth::KeyHash;
+use crate::domain::units::{Rate, size, span};
+
+/// Where the API listens, and what it puts up with.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Where the API listens, in processes with that role.
+    pub listen: SocketAddr,
+    /// Where clients reach the API; `http://` and `listen` if absent.
+    pub public_url: Option<String>,
+    /// The longest JSON body, in bytes.
+    #[serde(with = "size")]
+    pub body_bytes_max: u64,
+    /// Where metrics and health are served in processes without the API's role; nowhere if absent.
+    pub metrics_listen: Option<SocketAddr>,
+    /// How long a request's headers may take, and how long a connection may be idle.
+    #[serde(with = "span")]
+    pub header_timeout: Duration,
+    /// How long each piece of a request's body may take, and each piece of an answer.
+    #[serde(with = "span")]
+    pub body_timeout: Duration,
+    /// The most connections at once; further ones wait.
+    pub connections_max: u32,
+}
+
+/// A tenant.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountSettings {
+    /// The SHA-256 of each of its API keys: `sha256:` and 64 hexadecimal digits.
+    #[serde(deserialize_with = "key_hashes")]
+    pub api_key_hashes: Vec<String>,
+    /// The most requests a period; no limit if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_rate: Option<Rate>,
+}
+
+fn key_hashes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let hashes = Vec::<String>::deserialize(deserializer)?;
+    for hash in &hashes {
+        hash.parse::<KeyHash>().map_err(de::Error::custom)?;
+    }
+    Ok(hashes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_that_is_none_is_refused_at_load() {
+        let good = format!("api_key_hashes = [\"sha256:{}\"]", "0a".repeat(32));
+        assert!(toml::from_str::<AccountSettings>(&good).is_ok());
+        for bad in ["sha256:0a", &"0a".repeat(32), &format!("sha256:{}", "xy".repeat(32))] {
+            let error = toml::from_str::<AccountSettings>(&format!("api_key_hashes = [\"{bad}\"]"));
+            assert!(error.unwrap_err().to_string().contains("sha256:"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The submission's outermost object: its fields one by one, and what they come to together.
+
+use std::borrow::Cow;
+
+use serde::de::{IgnoredAny, MapAccess};
+use serde_json::value::RawValue;
+
+use super::{
+    REFERENCE_BYTES_MAX, Rules,
+    faults::{Faults, Pointer},
+    headers::Headers,
+    metadata,
+    places::{Expect, Key, Place},
+    recipients::{Recipients, Sink},
+    values::next_text,
+    variables::{Pairs, Variables},
+};
+use crate::{
+    api::model::OnInvalid,
+    domain::{
+        batch::{BatchSpec, CallbackSpec},
+        callback_url,
+        template::Template,
+    },
+};
+
+/// The longest body, in bytes.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// The longest sender, in bytes.
+const FROM_BYTES_MAX: usize = 64;
+
+/// The fields this version knows, and how each is read.
+const FIELDS: [(&str, Field); 19] = [
+    ("from", Field::From),
+    ("body", Field::Body),
+    ("recipients", Field::Recipients),
+    ("variables", Field::Variables),
+    ("callback_url", Field::CallbackUrl),
+    ("callback_headers", Field::CallbackHeaders),
+    ("provider", Field::Provider),
+    ("reference", Field::Reference),
+    ("metadata", Field::Metadata),
+    ("on_invalid", Field::OnInvalid),
+    ("priority", Field::Only("normal")),
+    ("delivery_guarantee", Field::Only("at_least_once")),
+    ("send_at", Field::Unbuilt),
+    ("expire_at", Field::Unbuilt),
+    ("events", Field::Unbuilt),
+    ("duplicates", Field::Unbuilt),
+    ("rate", Field::Unbuilt),
+    ("quiet_hours", Field::Unbuilt),
+    ("callback_secret", Field::Unbuilt),
+];
+
+#[derive(Clone, Copy)]
+enum Field {
+    From,
+    Body,
+    Recipients,
+    Variables,
+    CallbackUrl,
+    CallbackHeaders,
+    Provider,
+    Reference,
+    Metadata,
+    OnInvalid,
+    /// Only this one value is built yet.
+    Only(&'static str),
+    /// Not built yet.
+    Unbuilt,
+}
+
+/// What was read of a submission, but for its recipients.
+#[derive(Default)]
+pub(super) struct Document<'de> {
+    /// Whether it is an object at all.
+    pub(super) is_object: bool,
+    seen: [bool; FIELDS.len()],
+    from: Option<Cow<'de, str>>,
+    body: Option<Cow<'de, str>>,
+    variables: Pairs<'de>,
+    callback_url: Option<Cow<'de, str>>,
+    callback_headers: Vec<(String, String)>,
+    provider: Option<Cow<'de, str>>,
+    reference: Option<Cow<'de, str>>,
+    metadata: Option<&'de str>,
+    pub(super) on_invalid: OnInvalid,
+}
+
+/// The place of the submission.
+pub(super) struct Root<'r, 'de> {
+    pub(super) document: &'r mut Document<'de>,
+    pub(super) sink: &'r mut Sink<'de>,
+    pub(super) faults: &'r mut Faults,
+}
+
+// === impl Root ===
+
+impl<'de> Expect<'de> for Root<'_, 'de> {
+    fn wrong(self, found: &'static str) {
+        self.faults.wrong_type(&Pointer::Root, "an object", found);
+    }
+
+    fn object<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
+        self.document.is_object = true;
+        while let Some(name) = members.next_key_seed(Key)? {
+            let at = Pointer::Key(&Pointer::Root, &name);
+            let Some(field) = FIELDS.iter().position(|(field, _)| *field == name) else {
+                self.faults.add(&at, "unknown_field", "there is no such field");
+                members.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if std::mem::replace(&mut self.document.seen[field], true) {
+                self.faults.add(&at, "duplicate_field", "this field is given twice");
+                members.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            self.field(FIELDS[field].1, at, &mut members)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Root<'_, 'de> {
+    fn field<A: MapAccess<'de>>(
+        &mut self,
+        field: Field,
+        at: Pointer<'_>,
+        members: &mut A,
+    ) -> Result<(), A::Error> {
+        let (document, faults) = (&mut *self.document, &mut *self.faults);
+        match field {
+            Field::From => document.from = next_text(members, &at, FROM_BYTES_MAX, faults)?,
+            Field::Body => document.body = next_text(members, &at, BODY_BYTES_MAX, faults)?,
+            Field::CallbackUrl => {
+                document.callback_url = next_text(members, &at, usize::MAX, faults)?;
+            }
+            Field::Provider => document.provider = next_text(members, &at, usize::MAX, faults)?,
+            Field::Reference => {
+                document.reference = next_text(members, &at, REFERENCE_BYTES_MAX, faults)?;
+            }
+            Field::Recipients => {
+                members.next_value_seed(Place(Recipients { at, sink: self.sink, faults }))?;
+            }
+            Field::Variables => {
+                let pairs = &mut document.variables;
+                members.next_value_seed(Place(Variables { at, pairs, faults }))?;
+            }
+            Field::CallbackHeaders => {
+                let pairs = &mut document.callback_headers;
+                members.next_value_seed(Place(Headers { at, pairs, faults }))?;
+            }
+            Field::Metadata => {
+                let raw: &RawValue = members.next_value()?;
+                metadata::check(raw, &at, faults);
+                document.metadata = Some(raw.get());
+            }
+            Field::OnInvalid => {
+                let word = next_text(members, &at, usize::MAX, faults)?;
+                document.on_invalid = on_invalid(word.as_deref(), &at, faults);
+            }
+            Field::Only(value) => {
+                let given = next_text(members, &at, usize::MAX, faults)?;
+                if given.is_some_and(|given| given != value) {
+                    let detail = format_args!("this version knows only \"{value}\"");
+                    faults.add(&at, "not_supported", detail);
+                }
+            }
+            Field::Unbuilt => {
+                if members.next_value::<&RawValue>()?.get() != "null" {
+                    faults.add(&at, "not_supported", "this version does not offer this field yet");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl Document ===
+
+impl Document<'_> {
+    /// Judges the fields together, and gives what the client asks for if all is well.
+    pub(super) fn into_spec(self, rules: &Rules<'_>, faults: &mut Faults) -> BatchSpec {
+        self.judge_body(faults);
+        self.judge_callback(rules, faults);
+        let provider = self.judge_provider(rules, faults);
+        self.judge_from(&provider, rules, faults);
+        if !FIELDS.iter().zip(&self.seen).any(|((name, _), seen)| *seen && *name == "recipients") {
+            missing("recipients", faults);
+        }
+        let pairs = self.variables.into_iter();
+        let headers = self.callback_headers;
+        BatchSpec {
+            account: rules.account.to_owned(),
+            provider,
+            from: self.from.map(Cow::into_owned),
+            body: self.body.map(Cow::into_owned).unwrap_or_default(),
+            variables: pairs.map(|(name, value)| (name.into(), value.into())).collect(),
+            callback: self.callback_url.map(|url| CallbackSpec { url: url.into(), headers }),
+            reference: self.reference.map(Cow::into_owned),
+            metadata: self.metadata.map(str::to_owned),
+        }
+    }
+
+    fn judge_body(&self, faults: &mut Faults) {
+        let at = Pointer::Key(&Pointer::Root, "body");
+        match self.body.as_deref() {
+            None => missing("body", faults),
+            Some("") => faults.add(&at, "empty", "a message needs a text"),
+            Some(body) if body.len() > BODY_BYTES_MAX => {}
+            Some(body) => {
+                if let Err(error) = Template::compile(body) {
+                    faults.add(&at, "template_invalid", error);
+                }
+            }
+        }
+    }
+
+    fn judge_callback(&self, rules: &Rules<'_>, faults: &mut Faults) {
+        if let Some(url) = self.callback_url.as_deref() {
+            let at = Pointer::Key(&Pointer::Root, "callback_url");
+            if let Err(forbidden) = callback_url::judge(url, rules.allow_private_networks) {
+                faults.add(&at, "callback_url_forbidden", forbidden);
+            }
+        } else if !self.callback_headers.is_empty() {
+            let at = Pointer::Key(&Pointer::Root, "callback_headers");
+            faults.add(&at, "invalid_value", "headers need a callback_url to go to");
+        }
+    }
+
+    fn judge_provider(&self, rules: &Rules<'_>, faults: &mut Faults) -> String {
+        let provider = self.provider.as_deref().unwrap_or(rules.default_provider);
+        if !rules.providers.contains_key(provider) && !faults.concern("/provider") {
+            let at = Pointer::Key(&Pointer::Root, "provider");
+            faults.add(&at, "unknown_provider", "no such provider is configured");
+        }
+        provider.to_owned()
+    }
+
+    fn judge_from(&self, provider: &str, rules: &Rules<'_>, faults: &mut Faults) {
+        let at = Pointer::Key(&Pointer::Root, "from");
+        match self.from.as_deref() {
+            None => {
+                let facts = rules.providers.get(provider);
+                if facts.is_some_and(|facts| facts.needs_from && !facts.has_default_from) {
+                    missing("from", faults);
+                }
+            }
+            Some(from) if from.is_empty() || !from.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                let detail =
+                    format_args!("a sender is 1 to {FROM_BYTES_MAX} visible ASCII characters");
+                faults.add(&at, "invalid_value", detail);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Notes that a required field is missing, unless something else is wrong with it already.
+fn missing(field: &str, faults: &mut Faults) {
+    let at = Pointer::Key(&Pointer::Root, field);
+    if !faults.concern(&at.to_string()) {
+        faults.add(&at, "missing", "this field is required");
+    }
+}
+
+fn on_invalid(word: Option<&str>, at: &Pointer<'_>, faults: &mut Faults) -> OnInvalid {
+    match word {
+        None | Some("fail_message") => OnInvalid::FailMessage,
+        Some("reject_batch") => OnInvalid::RejectBatch,
+        Some(_) => {
+            faults.add(at, "invalid_value", "this is fail_message or reject_batch");
+            OnInvalid::FailMessage
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Calls that the interface names and this version does not offer yet. They say so: a client that
+//! uses one must not take a 404 for an answer about its batch.
+
+use axum::{
+    Router,
+    extract::MatchedPath,
+    routing::{delete, get, patch, post},
+};
+use http::Method;
+
+use super::{AppState, auth::Account, problem::Problem};
+
+/// The routes of these calls.
+pub(super) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/v1/batches/{id}", patch(with_key).merge(delete(with_key)))
+        .route("/v1/batches/{id}/retry", post(with_key))
+        .route("/v1/batches/{id}/events", get(with_key))
+        .route("/v1/batches/{id}/callbacks/replay", post(with_key))
+        .route("/v1/callbacks", get(with_key))
+        .route("/v1/estimate", post(with_key))
+        .route("/v1/providers", get(with_key))
+        .route("/v1/providers/{name}/pause", post(with_key))
+        .route("/v1/providers/{name}/resume", post(with_key))
+        .route("/v1/receipts/{provider}", post(with_key))
+        .route("/docs", get(without_key))
+        .route("/", get(without_key))
+}
+
+async fn with_key(_account: Account, method: Method, path: MatchedPath) -> Problem {
+    not_yet(&method, &path)
+}
+
+async fn without_key(method: Method, path: MatchedPath) -> Problem {
+    not_yet(&method, &path)
+}
+
+fn not_yet(method: &Method, path: &MatchedPath) -> Problem {
+    let path = path.as_str();
+    let detail = format!("This version does not offer {method} {path} yet; see /openapi.json.");
+    Problem::not_supported(detail)
+}

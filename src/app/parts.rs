@@ -1,0 +1,167 @@
+//! The parts of a process, made from settings and a store, and started by role.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use super::{Roles, Running, shutdown::Shutdown};
+use crate::{
+    api::{self, Api, ProviderFacts},
+    callbacks::{self, Notifier},
+    clock::Clock,
+    dispatch::{Lane, Worker, reaper},
+    providers::registry,
+    settings::Settings,
+    store::{Store, StoreTimes},
+    telemetry::Metrics,
+};
+
+/// How long an upload lives without another piece of it.
+const UPLOAD_LEASE: Duration = Duration::from_secs(5);
+
+/// What the parts are made from.
+pub(super) struct Parts {
+    settings: Settings,
+    store: Store,
+    lanes: Vec<Lane>,
+    metrics: Arc<Metrics>,
+}
+
+/// The times the store goes by.
+pub(super) fn store_times(settings: &Settings) -> StoreTimes {
+    StoreTimes {
+        lease: settings.worker.lease,
+        upload_lease: UPLOAD_LEASE,
+        retention: settings.store.retention,
+    }
+}
+
+// === impl Parts ===
+
+impl Parts {
+    /// Builds what does not run by itself.
+    ///
+    /// # Errors
+    /// If a provider's settings can't serve.
+    pub(super) fn new(settings: Settings, store: Store) -> anyhow::Result<Self> {
+        let lanes = settings.providers.iter().map(|(name, provider)| {
+            Ok(Lane {
+                name: name.clone(),
+                provider: registry::build(name, provider)?,
+                settings: provider.common.clone(),
+            })
+        });
+        let lanes = lanes.collect::<anyhow::Result<_>>()?;
+        Ok(Self { settings, store, lanes, metrics: Arc::default() })
+    }
+
+    /// Starts what `roles` ask for, and the reaper, which every process runs.
+    ///
+    /// # Errors
+    /// If an address can't be listened on, or the callbacks' settings can't serve. What was
+    /// started before runs on.
+    pub(super) async fn start(
+        mut self,
+        roles: Roles,
+        shutdown: &Shutdown,
+        running: &mut Running,
+    ) -> anyhow::Result<()> {
+        self.start_listeners(roles, shutdown, running).await?;
+        if roles.notifier {
+            self.start_notifier(shutdown, running).await?;
+        }
+        if roles.worker {
+            self.start_worker(shutdown, running);
+        }
+        let (store, soft) = (self.store, shutdown.soft.clone());
+        running.spawn(async move {
+            reaper::run(store, soft).await;
+            ("reaper", Ok(()))
+        });
+        Ok(())
+    }
+
+    async fn start_listeners(
+        &self,
+        roles: Roles,
+        shutdown: &Shutdown,
+        running: &mut Running,
+    ) -> anyhow::Result<()> {
+        if roles.api {
+            let listener = listen("server.listen", self.settings.server.listen).await?;
+            let (api, soft) = (self.api(), shutdown.soft.clone());
+            running.spawn(async move {
+                ("API", api::serve(api, listener, soft).await.map_err(anyhow::Error::from))
+            });
+        }
+        if let Some(address) = self.settings.server.metrics_listen {
+            let listener = listen("server.metrics_listen", address).await?;
+            let (api, soft) = (self.api(), shutdown.soft.clone());
+            running.spawn(async move {
+                let served = api::serve_metrics(api, listener, soft).await;
+                ("metrics listener", served.map_err(anyhow::Error::from))
+            });
+        }
+        Ok(())
+    }
+
+    async fn start_notifier(
+        &self,
+        shutdown: &Shutdown,
+        running: &mut Running,
+    ) -> anyhow::Result<()> {
+        let settings = &self.settings.callbacks;
+        let secrets = callbacks::signing_secrets(&*self.store.callbacks, settings).await?;
+        let public_url = self.settings.public_url();
+        let notifier = Notifier::new(&self.store, Clock::system(), settings, secrets, public_url)
+            .context("can't deliver callbacks")?;
+        let (soft, hard) = (shutdown.soft.clone(), shutdown.hard.clone());
+        running.spawn(async move {
+            notifier.run(soft, hard).await;
+            ("notifier", Ok(()))
+        });
+        Ok(())
+    }
+
+    fn start_worker(&mut self, shutdown: &Shutdown, running: &mut Running) {
+        let lanes = std::mem::take(&mut self.lanes);
+        let (settings, metrics) = (self.settings.worker.clone(), Arc::clone(&self.metrics));
+        let worker = Worker::new(self.store.clone(), lanes, settings, &metrics);
+        let (soft, hard) = (shutdown.soft.clone(), shutdown.hard.clone());
+        running.spawn(async move {
+            worker.run(soft, hard).await;
+            ("worker", Ok(()))
+        });
+    }
+
+    fn api(&self) -> Api {
+        let settings = &self.settings;
+        let facts = settings.providers.iter().map(|(name, provider)| {
+            let has_default_from = provider.common.from.is_some();
+            let facts = ProviderFacts { needs_from: provider.needs_from(), has_default_from };
+            (name.clone(), facts)
+        });
+        let mut server = settings.server.clone();
+        server.public_url = Some(settings.public_url());
+        Api {
+            store: self.store.clone(),
+            clock: Clock::system(),
+            server,
+            accounts: settings.accounts.clone(),
+            providers: facts.collect(),
+            default_provider: settings.default_provider.clone(),
+            chunk_size: settings.worker.chunk_size,
+            allow_private_networks: settings.callbacks.allow_private_networks,
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+}
+
+async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("{key}: can't listen on {address}"))?;
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(address = %address, "listening ({key})");
+    Ok(listener)
+}

@@ -1,0 +1,160 @@
+//! The figures of one process. Each is one atomic addition, so the hot path may keep them.
+
+use std::{fmt, time::Duration};
+
+use prometheus_client::{
+    encoding::text,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+/// Counters by the provider's name.
+type ByProvider = Family<[(&'static str, String); 1], Counter>;
+
+/// The figures of this process, named `ringback_process_…`.
+pub struct Metrics {
+    registry: Registry,
+    leases_lost: Counter,
+    late_outcomes: Counter,
+    settlements: Counter,
+    messages_settled: Counter,
+    panics: Counter,
+    pauses: ByProvider,
+    callback_seconds: Histogram,
+}
+
+// === impl Metrics ===
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // From 1 ms to 32 s, doubling: a callback's time-out lies within.
+        let callback_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        let mut metrics = Self {
+            registry: Registry::with_prefix("ringback_process"),
+            leases_lost: Counter::default(),
+            late_outcomes: Counter::default(),
+            settlements: Counter::default(),
+            messages_settled: Counter::default(),
+            panics: Counter::default(),
+            pauses: ByProvider::default(),
+            callback_seconds,
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    /// A worker found that it holds a chunk no more.
+    pub fn lease_lost(&self) {
+        self.leases_lost.inc();
+    }
+
+    /// The store refused `messages` outcomes, for their lease was over.
+    pub fn late_outcomes_refused(&self, messages: u64) {
+        self.late_outcomes.inc_by(messages);
+    }
+
+    /// One settlement was written; it made `messages` final.
+    pub fn settled(&self, messages: u64) {
+        self.settlements.inc();
+        self.messages_settled.inc_by(messages);
+    }
+
+    /// A panic in one message's task was contained.
+    pub fn panic_contained(&self) {
+        self.panics.inc();
+    }
+
+    /// A provider asked for a pause.
+    pub fn provider_paused(&self, provider: &str) {
+        self.pauses.get_or_create(&[("provider", provider.to_owned())]).inc();
+    }
+
+    /// An attempt at a callback ended, `latency` after it began.
+    pub fn callback_attempted(&self, latency: Duration) {
+        self.callback_seconds.observe(latency.as_secs_f64());
+    }
+
+    /// Writes all figures in the `OpenMetrics` text form, without the closing `# EOF`, so that
+    /// others can write theirs before or after.
+    pub fn encode(&self, out: &mut String) {
+        // Writing to a string can't fail.
+        let _ = text::encode_registry(out, &self.registry);
+    }
+
+    fn register(&mut self) {
+        let counters = [
+            ("leases_lost", "Chunks that a worker found it holds no more", &self.leases_lost),
+            (
+                "late_outcomes_refused",
+                "Outcomes the store refused, for their lease was over",
+                &self.late_outcomes,
+            ),
+            ("settlements", "Settlements written to the store", &self.settlements),
+            ("messages_settled", "Messages those settlements made final", &self.messages_settled),
+            ("panics_contained", "Panics contained in one message's task", &self.panics),
+        ];
+        for (name, help, counter) in counters {
+            self.registry.register(name, help, counter.clone());
+        }
+        self.registry.register(
+            "provider_pauses",
+            "Times a provider asked for a pause",
+            self.pauses.clone(),
+        );
+        self.registry.register(
+            "callback_attempt_seconds",
+            "How long attempts at callbacks took",
+            self.callback_seconds.clone(),
+        );
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_in_the_text() {
+        let metrics = Metrics::default();
+        metrics.lease_lost();
+        metrics.late_outcomes_refused(7);
+        metrics.settled(500);
+        metrics.settled(2);
+        metrics.panic_contained();
+        metrics.provider_paused("carrier");
+        metrics.callback_attempted(Duration::from_millis(3));
+        let mut text = String::new();
+        metrics.encode(&mut text);
+        for line in [
+            "ringback_process_leases_lost_total 1",
+            "ringback_process_late_outcomes_refused_total 7",
+            "ringback_process_settlements_total 2",
+            "ringback_process_messages_settled_total 502",
+            "ringback_process_panics_contained_total 1",
+            "ringback_process_provider_pauses_total{provider=\"carrier\"} 1",
+            "ringback_process_callback_attempt_seconds_count 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_text_can_be_joined_with_others() {
+        let mut text = String::from("ringback_other 1\n");
+        Metrics::default().encode(&mut text);
+        assert!(text.starts_with("ringback_other 1\n"));
+        assert!(!text.contains("# EOF"));
+    }
+}

@@ -1,0 +1,138 @@
+//! A receiver of callbacks, which keeps a book of every delivery and answers as it is told.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{HeaderMap, Response, StatusCode, header::RETRY_AFTER};
+use parking_lot::Mutex;
+use standardwebhooks::Webhook;
+
+use super::{
+    eventually,
+    hosted::{Host, Hosted, Step, Whole},
+};
+
+/// The receiver. Ends when dropped.
+pub(crate) struct Receiver {
+    hosted: Hosted,
+    desk: Arc<Desk>,
+}
+
+/// One delivery.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    /// When it was read to its end.
+    pub(crate) at: Instant,
+    /// Path and query.
+    pub(crate) path: String,
+    /// All headers.
+    pub(crate) headers: HeaderMap,
+    /// The body, byte for byte.
+    pub(crate) body: Bytes,
+}
+
+/// How a delivery is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reply {
+    /// With this status.
+    Status(u16),
+    /// With this status and `Retry-After`, in seconds.
+    RetryAfter(u16, u32),
+    /// Not at all.
+    Hang,
+    /// By a reset, once it is read.
+    Reset,
+}
+
+#[derive(Default)]
+struct Desk {
+    script: Mutex<VecDeque<Reply>>,
+    deliveries: Mutex<Vec<Delivery>>,
+}
+
+// === impl Receiver ===
+
+impl Receiver {
+    /// Starts a receiver that answers 200.
+    pub(crate) fn start() -> Self {
+        Self::scripted([])
+    }
+
+    /// Starts a receiver that answers the first deliveries as the script says, and 200 afterwards.
+    pub(crate) fn scripted(script: impl IntoIterator<Item = Reply>) -> Self {
+        let script = Mutex::new(script.into_iter().collect());
+        let desk = Arc::new(Desk { script, ..Desk::default() });
+        Self { hosted: Hosted::start(Arc::clone(&desk)), desk }
+    }
+
+    /// Where callbacks are posted to.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/hooks/sms", self.hosted.address)
+    }
+
+    /// The book, in the order of arrival.
+    pub(crate) fn deliveries(&self) -> Vec<Delivery> {
+        self.desk.deliveries.lock().clone()
+    }
+
+    /// Waits until there were `count` deliveries, and gives the book.
+    pub(crate) async fn wait_for(&self, count: usize, longest: Duration) -> Vec<Delivery> {
+        let what = format!("delivery of {count} callbacks");
+        eventually(&what, longest, async || {
+            Some(self.deliveries()).filter(|deliveries| deliveries.len() >= count)
+        })
+        .await
+    }
+}
+
+// === impl Delivery ===
+
+impl Delivery {
+    /// Fails the test unless the delivery is signed with `secret`, as Standard Webhooks say.
+    pub(crate) fn verify(&self, secret: &str) {
+        Webhook::new(secret).unwrap().verify(&self.body, &self.headers).unwrap();
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// A header's value; empty if there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+// === impl Desk ===
+
+impl Host for Desk {
+    async fn step(&self, request: Whole) -> Step {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+        let delivery = Delivery { at: Instant::now(), path, headers: head.headers, body };
+        self.deliveries.lock().push(delivery);
+        let reply = self.script.lock().pop_front().unwrap_or(Reply::Status(200));
+        match reply {
+            Reply::Status(status) => Step::Answer(response(status)),
+            Reply::RetryAfter(status, seconds) => {
+                let mut response = response(status);
+                response.headers_mut().insert(RETRY_AFTER, seconds.into());
+                Step::Answer(response)
+            }
+            Reply::Hang => std::future::pending().await,
+            Reply::Reset => Step::Reset,
+        }
+    }
+}
+
+fn response(status: u16) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}

@@ -1,0 +1,174 @@
+//! The service: the real program, configured by its environment, on a port of its own.
+
+use std::{
+    fs::File,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use tempfile::NamedTempFile;
+
+use super::{Client, PATIENCE, Redis, eventually, free_port, signal};
+
+/// How much of the log is shown when a test fails, in bytes.
+const LOG_BYTES_SHOWN: usize = 16 * 1024;
+
+/// A process to be started.
+pub(crate) struct Setup {
+    command: Command,
+    api: Option<u16>,
+    health: u16,
+    roles: Vec<&'static str>,
+}
+
+/// A running process. Killed when dropped; its log is shown if the test fails.
+pub(crate) struct Ringback {
+    child: Child,
+    log: NamedTempFile,
+    api: Option<u16>,
+    health: u16,
+}
+
+// === impl Setup ===
+
+impl Setup {
+    /// Sets a key by its path, such as `worker.lease`.
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        self.command.env(variable(key), value);
+        self
+    }
+
+    /// Adds a provider of kind `http` called `carrier`, and makes it the default.
+    pub(crate) fn carrier(self, url: &str) -> Self {
+        self.set("providers.carrier.kind", "http")
+            .set("providers.carrier.url", url)
+            .set("default_provider", "carrier")
+    }
+
+    /// Gives the process this role; without any it has all.
+    pub(crate) fn role(mut self, role: &'static str) -> Self {
+        self.roles.push(role);
+        self
+    }
+
+    /// Starts it, and waits until it is ready.
+    pub(crate) async fn start(self) -> Ringback {
+        let mut ringback = self.spawn();
+        ringback.wait_until_ready().await;
+        ringback
+    }
+
+    /// Starts it, and does not wait.
+    pub(crate) fn spawn(mut self) -> Ringback {
+        if !self.roles.is_empty() && !self.roles.contains(&"api") {
+            self.api = None;
+        }
+        let log = NamedTempFile::new().unwrap();
+        self.command.args(self.roles.iter().flat_map(|role| ["--role", role]));
+        let child = self.command.stderr(log.reopen().unwrap()).spawn().unwrap();
+        Ringback { child, log, api: self.api, health: self.health }
+    }
+}
+
+// === impl Ringback ===
+
+impl Ringback {
+    /// A process on this store: it allows callbacks to loopback, and logs what it does.
+    pub(crate) fn on(redis: &Redis) -> Setup {
+        let (api, health) = (free_port(), free_port());
+        let mut command = command();
+        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null());
+        let setup = Setup { command, api: Some(api), health, roles: Vec::new() };
+        setup
+            .set("store.url", &redis.url())
+            .set("server.listen", &format!("127.0.0.1:{api}"))
+            .set("server.metrics_listen", &format!("127.0.0.1:{health}"))
+            .set("callbacks.allow_private_networks", "true")
+            .set("log.filter", "info,ringback=debug")
+    }
+
+    /// All roles in one process, with everything as it is by default.
+    pub(crate) async fn start(redis: &Redis) -> Self {
+        Self::on(redis).start().await
+    }
+
+    /// A client of its API.
+    pub(crate) fn client(&self) -> Client {
+        Client::of(&format!("http://127.0.0.1:{}", self.api.expect("the process has no API")))
+    }
+
+    /// A client of what every process answers: metrics and health.
+    pub(crate) fn health(&self) -> Client {
+        Client::of(&format!("http://127.0.0.1:{}", self.health))
+    }
+
+    /// Waits until it says that it is ready.
+    pub(crate) async fn wait_until_ready(&mut self) {
+        let client = if self.api.is_some() { self.client() } else { self.health() };
+        eventually("readiness of ringback", PATIENCE, async || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("ringback ended ({status})");
+            }
+            client.try_get("/readyz").await.filter(|answer| answer.status == 200)
+        })
+        .await;
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill(&mut self) {
+        // Killing fails only if it has ended already.
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn terminate(&self) {
+        signal("TERM", self.child.id());
+    }
+
+    /// Stops it in its tracks.
+    pub(crate) fn pause(&self) {
+        signal("STOP", self.child.id());
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        signal("CONT", self.child.id());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait_for_exit(&mut self, longest: Duration) -> ExitStatus {
+        eventually("the end of ringback", longest, async || self.child.try_wait().unwrap()).await
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        let mut text = String::new();
+        let mut log = File::open(self.log.path()).unwrap();
+        std::io::Read::read_to_string(&mut log, &mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Ringback {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let start = log.floor_char_boundary(log.len().saturating_sub(LOG_BYTES_SHOWN));
+            eprintln!("the log of process {}:\n{}", self.child.id(), &log[start..]);
+        }
+    }
+}
+
+/// The program, with nothing in its environment that would configure it.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
+    command.env_clear();
+    command
+}
+
+/// The variable that sets a key.
+pub(crate) fn variable(key: &str) -> String {
+    format!("RINGBACK__{}", key.replace('.', "__").to_uppercase())
+}

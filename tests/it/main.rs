@@ -1,0 +1,13 @@
+//! The service as a whole, talked to as its users do: through its command line and its HTTP API,
+//! with a real redis-server, a provider and a callback receiver that keep books.
+
+mod cli;
+mod delivery;
+mod harness;
+mod instruments;
+mod layers;
+mod licences;
+mod process;
+mod samples;
+mod store;
+mod scene;
