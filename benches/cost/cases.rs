@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::{
     bare,
     emulator::{self, Arrivals},
-    harness::{Receiver, Redis, Ringback},
+    harness::{Client, Receiver, Redis, Ringback, Setup},
     report::{median, milliseconds, per_second, quantile, whole},
 };
 
@@ -26,12 +26,13 @@ pub(crate) async fn http() {
     let emulator = EmulatorProcess::start();
     let redis = Redis::start().await;
     let service = quiet(Ringback::on(&redis)).carrier(&emulator.url).start().await;
+    let client = service.client();
     let receiver = Receiver::start();
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {
         let bare = per_second(MESSAGES, bare::send(&emulator.url, MESSAGES, CONCURRENCY).await);
         let batch = batch(MESSAGES, &receiver, &json!({}));
-        let ours = per_second(MESSAGES, run(&service, &receiver, &batch, round).await);
+        let ours = per_second(MESSAGES, run(&client, &receiver, &batch, round).await);
         ratios.push(ours / bare);
         println!(
             "  {round}: ringback {}/s, reqwest {}/s, ratio {:.2}",
@@ -51,11 +52,12 @@ pub(crate) async fn mock() {
         .set("providers.mock.max_in_flight", "4096")
         .start()
         .await;
+    let client = service.client();
     let receiver = Receiver::start();
     let mut rates = Vec::new();
     for round in 1..=ROUNDS {
         let batch = batch(MESSAGES, &receiver, &json!({"provider": "mock"}));
-        let rate = per_second(MESSAGES, run(&service, &receiver, &batch, round).await);
+        let rate = per_second(MESSAGES, run(&client, &receiver, &batch, round).await);
         println!("  {round}: {}/s", whole(rate));
         rates.push(rate);
     }
@@ -71,11 +73,13 @@ pub(crate) async fn latency() {
     let provider = tokio::spawn(emulator::serve(listener, Some(&ARRIVALS)));
     let redis = Redis::start().await;
     let service = quiet(Ringback::on(&redis)).carrier(&url).start().await;
+    let client = service.client();
+    client.get("/readyz").await;
     let receiver = Receiver::start();
     let (mut submitted, mut called_back) = (Vec::new(), Vec::new());
     for sample in 1..=SAMPLES {
         let begun = Instant::now();
-        run(&service, &receiver, &batch(1, &receiver, &json!({})), sample).await;
+        run(&client, &receiver, &batch(1, &receiver, &json!({})), sample).await;
         let arrived = *ARRIVALS.lock().last().expect("a submission");
         let delivered = receiver.deliveries()[sample - 1].at;
         submitted.push(milliseconds(arrived - begun));
@@ -130,7 +134,7 @@ pub(crate) async fn rate() {
     let first = paced().start().await;
     let _others = (paced().role("worker").start().await, paced().role("worker").start().await);
     let batch = batch(RATE * (SECONDS + 2), &receiver, &json!({}));
-    run(&first, &receiver, &batch, 1).await;
+    run(&first.client(), &receiver, &batch, 1).await;
     provider.abort();
     let arrivals = ARRIVALS.lock().clone();
     let window = Duration::from_secs(SECONDS as u64);
@@ -144,8 +148,7 @@ pub(crate) async fn rate() {
 }
 
 /// Posts a batch and waits for the `nth` callback; from the POST until that has arrived.
-async fn run(service: &Ringback, receiver: &Receiver, batch: &Value, nth: usize) -> Duration {
-    let client = service.client();
+async fn run(client: &Client, receiver: &Receiver, batch: &Value, nth: usize) -> Duration {
     let begun = Instant::now();
     let accepted = client.post_batch(batch).await;
     assert_eq!(accepted.status, 202, "{}", accepted.text);
@@ -169,7 +172,7 @@ fn batch(messages: usize, receiver: &Receiver, more: &Value) -> Value {
     batch
 }
 
-fn quiet(setup: crate::harness::Setup) -> crate::harness::Setup {
+fn quiet(setup: Setup) -> Setup {
     setup.set("log.filter", "warn")
 }
 

@@ -159,12 +159,11 @@ impl Hold {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         let next = self.next.fetch_add(1, Ordering::SeqCst);
         let place = usize::try_from(next).ok().and_then(|next| self.ready.get(next));
-        match place {
-            Some(place) => Some(Taken { hold: Arc::clone(self), place: *place }),
-            None => {
-                self.land();
-                None
-            }
+        if let Some(place) = place {
+            Some(Taken { hold: Arc::clone(self), place: *place })
+        } else {
+            self.land();
+            None
         }
     }
 

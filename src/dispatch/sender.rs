@@ -71,48 +71,51 @@ impl Sender {
     }
 
     async fn send(&mut self, taken: Taken) {
-        let now = Instant::now();
-        if now >= taken.hold.deadline() {
-            taken.give_back();
-            self.lane.slots.add_permits(1);
-            self.lane.settle.notify_one();
+        let began = Instant::now();
+        if began >= taken.hold.deadline() {
+            self.put_down(taken, Taken::give_back);
             return;
         }
-        let job = Arc::clone(&taken.hold.job);
-        let entry = taken.entry();
-        let open = taken.open();
-        let next = match job.render(&entry, &mut self.body) {
-            Err(error) => open.end(error),
-            Ok(()) => {
-                let submission = Submission {
-                    id: taken.id(),
-                    to: entry.to,
-                    from: job.spec.from.as_deref().or(self.lane.default_from.as_deref()),
-                    body: &self.body,
-                    attempts: open.attempts,
-                };
-                let Some(outcome) = self.submit(&taken.hold, submission).await else {
-                    taken.abandon();
-                    self.lane.slots.add_permits(1);
-                    self.lane.settle.notify_one();
-                    return;
-                };
-                let began = taken.hold.store_time(now);
-                let ended = taken.hold.store_time(Instant::now());
-                self.obey(&outcome);
-                open.after(outcome, &self.lane.policy, began, ended, rand::random())
-            }
+        match self.try_once(&taken, began).await {
+            Some(next) => self.record(taken, &next),
+            None => self.put_down(taken, Taken::abandon),
+        }
+    }
+
+    /// What follows from one try; `None` if the lease was lost meanwhile.
+    async fn try_once(&mut self, taken: &Taken, began: Instant) -> Option<Next> {
+        let (job, entry, open) = (&taken.hold.job, taken.entry(), taken.open());
+        if let Err(error) = job.render(&entry, &mut self.body) {
+            return Some(open.end(error));
+        }
+        let submission = Submission {
+            id: taken.id(),
+            to: entry.to,
+            from: job.spec.from.as_deref().or(self.lane.default_from.as_deref()),
+            body: &self.body,
+            attempts: open.attempts,
         };
-        self.record(taken, &next);
+        let outcome = self.submit(&taken.hold, submission).await?;
+        self.obey(&outcome);
+        let began = taken.hold.store_time(began);
+        let ended = taken.hold.store_time(Instant::now());
+        Some(open.after(outcome, &self.lane.policy, began, ended, rand::random()))
+    }
+
+    /// Lets go of a message of which nothing is recorded; its slot is free at once.
+    fn put_down(&self, taken: Taken, how: fn(Taken)) {
+        how(taken);
+        self.lane.slots.add_permits(1);
+        self.lane.settle.notify_one();
     }
 
     /// One exchange; `None` if the lease was lost meanwhile. A panic in the adapter is an unknown
     /// outcome of this message and touches no other.
     async fn submit(&self, hold: &Hold, submission: Submission<'_>) -> Option<Outcome> {
-        let exchange = AssertUnwindSafe(self.lane.provider.submit(submission)).catch_unwind();
+        let exchange = async { self.lane.provider.submit(submission).await };
         let outcome = tokio::select! {
             biased;
-            outcome = exchange => outcome,
+            outcome = AssertUnwindSafe(exchange).catch_unwind() => outcome,
             () = hold.lost() => return None,
         };
         Some(outcome.unwrap_or_else(|_| {

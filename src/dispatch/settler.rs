@@ -76,7 +76,7 @@ impl Settler {
     }
 
     async fn wait(&self) {
-        if self.accounts.iter().any(|account| account.has_work()) {
+        if self.accounts.iter().any(Account::has_work) {
             return;
         }
         self.lane.settle.notified().await;
@@ -259,14 +259,14 @@ impl Account {
     /// Gives back the slots of outcomes that can't be settled any more.
     fn report_lost(mut self, lane: &Shared) {
         self.collect();
-        let late: u32 = self.slots.iter().sum();
-        lane.slots.add_permits(late as usize);
+        let refused: u32 = self.slots.iter().sum();
+        lane.slots.add_permits(refused as usize);
         lane.metrics.lease_lost();
-        lane.metrics.late_outcomes_refused(u64::from(late));
+        lane.metrics.late_outcomes_refused(u64::from(refused));
         tracing::warn!(
             batch.id = %self.hold.job.id,
             chunk = self.hold.chunk,
-            late_outcomes = late,
+            late_outcomes = refused,
             "lease lost; the chunk is another worker's"
         );
         self.hold.lose();

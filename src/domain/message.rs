@@ -210,7 +210,7 @@ impl Open {
         error: SendError,
     ) -> Next {
         if self.attempts >= policy.attempts {
-            return self.end(exhausted(&error, format!("all {} attempts failed", self.attempts)));
+            return self.end(exhausted(&error, &format!("all {} attempts failed", self.attempts)));
         }
         let delay = policy.delay(self.attempts, dice).max(after.unwrap_or_default());
         self.wait(policy, now.after(delay), error)
@@ -218,7 +218,7 @@ impl Open {
 
     fn wait(mut self, policy: &RetryPolicy, due_at: UnixMs, error: SendError) -> Next {
         if due_at.since(self.first_try_at) > policy.give_up_after {
-            return self.end(exhausted(&error, "no time is left for another attempt".into()));
+            return self.end(exhausted(&error, "no time is left for another attempt"));
         }
         self.due_at = due_at;
         Next::Waiting { open: self, error }
@@ -226,7 +226,7 @@ impl Open {
 }
 
 /// The error of a message whose tries are used up, naming the last one's.
-fn exhausted(last: &SendError, reason: String) -> SendError {
+fn exhausted(last: &SendError, reason: &str) -> SendError {
     SendError {
         code: Cow::Borrowed("retries_exhausted"),
         detail: format!("{reason}; the last one: {} ({})", last.detail, last.code),

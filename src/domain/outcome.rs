@@ -43,7 +43,7 @@ pub enum Outcome {
 /// Why a message was not accepted, for a person and for a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendError {
-    /// A stable word in snake_case, e.g. `provider_rejected`.
+    /// A stable word in `snake_case`, e.g. `provider_rejected`.
     pub code: Cow<'static, str>,
     /// One sentence, never with a phone number, a body or a secret in it.
     pub detail: String,

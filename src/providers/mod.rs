@@ -83,7 +83,7 @@ pub struct RetrySettings {
 }
 
 /// The longest time a provider's `Retry-After` can pause it.
-pub const PAUSE_MAX: Duration = Duration::from_secs(600);
+pub const PAUSE_MAX: Duration = Duration::from_mins(10);
 
 // === impl CommonSettings ===
 
@@ -106,8 +106,8 @@ impl Default for RetrySettings {
         Self {
             attempts: 6,
             first: Duration::from_millis(500),
-            longest: Duration::from_secs(60),
-            give_up_after: Duration::from_secs(24 * 3_600),
+            longest: Duration::from_mins(1),
+            give_up_after: Duration::from_hours(24),
         }
     }
 }

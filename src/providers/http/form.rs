@@ -36,7 +36,10 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What stays the same from one request to the next.
 pub(super) struct Form {
-    uri: Uri,
+    /// Where to connect to.
+    target: Uri,
+    /// What is asked for there.
+    path: Uri,
     headers: HeaderMap,
 }
 
@@ -57,14 +60,20 @@ impl Form {
         // Room for what differs, so that a copy of the map need not grow.
         headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
         headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static(""));
-        let uri = url.as_str().parse();
-        let uri =
-            uri.map_err(|_| InvalidSettings::new("url", "not a URL that can be requested"))?;
-        Ok(Self { uri, headers })
+        let unfit = |_| InvalidSettings::new("url", "not a URL that can be requested");
+        let target: Uri = url.as_str().parse().map_err(unfit)?;
+        let path = target.path_and_query().map_or("/", |path| path.as_str());
+        let path = path.parse().map_err(unfit)?;
+        Ok(Self { target, path, headers })
+    }
+
+    /// Where to connect to.
+    pub(super) fn target(&self) -> &Uri {
+        &self.target
     }
 
     pub(super) fn is_https(&self) -> bool {
-        self.uri.scheme() == Some(&http::uri::Scheme::HTTPS)
+        self.target.scheme() == Some(&http::uri::Scheme::HTTPS)
     }
 
     /// The request for one message.
@@ -78,7 +87,7 @@ impl Form {
         }
         let mut request = Request::new(Full::new(json));
         *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = self.path.clone();
         *request.headers_mut() = headers;
         request
     }

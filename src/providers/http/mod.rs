@@ -7,6 +7,7 @@
 
 mod answer;
 mod form;
+mod pool;
 #[cfg(test)]
 mod tests;
 
@@ -14,33 +15,24 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
+use http::{Request, response::Parts};
 use http_body_util::Full;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::{ClientConfig, crypto::aws_lc_rs};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
-use self::form::Form;
+use self::{form::Form, pool::Pool};
 use super::{
     CommonSettings, Provider, Submission,
     registry::{InvalidSettings, Kind, KindSettings},
 };
 use crate::domain::outcome::Outcome;
 
-/// How long an unused connection is kept: shorter than servers and balancers keep theirs, so that
-/// few are found closed.
-const IDLE: Duration = Duration::from_secs(15);
-
 /// The longest time to wait for a connection, within the time-out of the whole exchange.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-
-/// The most an answer's head may hold, in bytes.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// What stands for a secret value where settings are shown.
 const MASK: &str = "********";
@@ -58,7 +50,7 @@ pub struct HttpSettings {
 }
 
 struct Http {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: Pool,
     form: Form,
     timeout: Duration,
 }
@@ -81,8 +73,10 @@ impl Kind for HttpSettings {
 
     fn build(&self, common: &CommonSettings) -> Result<Arc<dyn Provider>, InvalidSettings> {
         let form = Form::new(self)?;
-        let client = client(common, form.is_https())?;
-        Ok(Arc::new(Http { client, form, timeout: common.timeout }))
+        let connector = connector(common, form.is_https())?;
+        let idle_max = usize::try_from(common.max_in_flight).unwrap_or(usize::MAX);
+        let pool = Pool::new(connector, form.target().clone(), idle_max);
+        Ok(Arc::new(Http { pool, form, timeout: common.timeout }))
     }
 }
 
@@ -105,49 +99,54 @@ impl Provider for Http {
 
 impl Http {
     async fn exchange(&self, submission: Submission<'_>) -> Outcome {
-        let deadline = Instant::now() + self.timeout;
         let request = self.form.request(&submission);
-        let (head, body) = match timeout_at(deadline, self.client.request(request)).await {
-            Ok(Ok(response)) => response.into_parts(),
-            Ok(Err(error)) if error.is_connect() => return answer::unreachable(&error),
-            Ok(Err(error)) => return answer::broken(&error),
-            Err(_) => return answer::timed_out(self.timeout),
-        };
-        let body = timeout_at(deadline, answer::read(body)).await;
-        if !head.status.is_success() {
+        let mut head = None;
+        let read = timeout(self.timeout, self.read(request, &mut head)).await;
+        match (head, read) {
             // The head says that it was not accepted; the body could only say why.
-            return answer::refused(&head, &body.ok().and_then(Result::ok).unwrap_or_default());
+            (Some(head), read) if !head.status.is_success() => {
+                answer::refused(&head, &read.ok().and_then(Result::ok).unwrap_or_default())
+            }
+            (_, Ok(Ok(body))) => answer::accepted(&body),
+            (_, Ok(Err(outcome))) => outcome,
+            (_, Err(_)) => answer::timed_out(self.timeout),
         }
-        match body {
-            Ok(Ok(body)) => answer::accepted(&body),
-            Ok(Err(error)) => answer::broken(&error),
-            Err(_) => answer::timed_out(self.timeout),
-        }
+    }
+
+    /// Makes the exchange; gives the answer's body, and its head as soon as it is there.
+    async fn read(
+        &self,
+        request: Request<Full<Bytes>>,
+        head: &mut Option<Parts>,
+    ) -> Result<Bytes, Outcome> {
+        let taken = self.pool.take().await;
+        let mut connection = taken.map_err(|error| answer::unreachable(&error))?;
+        let sent = connection.send(request).await;
+        let (parts, body) = sent.map_err(|error| unanswered(&error))?.into_parts();
+        *head = Some(parts);
+        let body = connection.during(answer::read(body)).await;
+        let body = body.map_err(|error| answer::broken(&error))?;
+        self.pool.put(connection);
+        Ok(body)
     }
 }
 
-fn client(
+/// A request that hyper took back was never written.
+fn unanswered(error: &hyper::Error) -> Outcome {
+    if error.is_canceled() { answer::unreachable(error) } else { answer::broken(error) }
+}
+
+fn connector(
     common: &CommonSettings,
     https: bool,
-) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, InvalidSettings> {
+) -> Result<HttpsConnector<HttpConnector>, InvalidSettings> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(common.timeout.min(CONNECT_MAX)));
     let tls = tls(https).map_err(|error| InvalidSettings::new("url", error.to_string()))?;
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(tcp);
-    let idle_max = usize::try_from(common.max_in_flight).unwrap_or(usize::MAX);
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(idle_max)
-        .http1_max_buf_size(HEAD_BYTES_MAX)
-        .set_host(false)
-        .build(connector))
+    let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    Ok(builder.enable_http1().wrap_connector(tcp))
 }
 
 /// Trusts what the machine trusts. A provider without TLS needs no machine that trusts anyone.

@@ -113,10 +113,7 @@ impl RedisStore {
         }
         let batches = self.link.ask_all(&calls).await?;
         for ((id, number, body), fields) in events.into_iter().zip(batches) {
-            match codec::batch(id, &codec::fields(fields)?)? {
-                Some(batch) => taken.push(TakenEvent { batch, number, body }),
-                None => tracing::error!(batch.id = %id, "an event has no batch: the store lost it"),
-            }
+            if let Some(batch) = codec::batch(id, &codec::fields(fields)?)? { taken.push(TakenEvent { batch, number, body }) } else { tracing::error!(batch.id = %id, "an event has no batch: the store lost it") }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A connection to the server, as one role uses it: scripts by their hash, errors sorted by what
 //! they say of the call, and a few repeats where a repeat is harmless.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{
     Client, Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value,
@@ -14,7 +14,9 @@ use crate::store::StoreError;
 /// How long a reply may take. A server that is slower than this is as good as gone.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The waits before a call is repeated; then its error is given to the caller.
+/// A call that failed is repeated for so long; then its error is given to the caller.
+const REPEAT_FOR: Duration = Duration::from_secs(2);
+/// The waits between the repeats.
 const REPEATS: [Duration; 3] =
     [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(400)];
 
@@ -47,9 +49,10 @@ impl Link {
         key: &str,
         arguments: impl Fn(&mut Cmd),
     ) -> Result<Value, StoreError> {
+        let begun = Instant::now();
         for wait in REPEATS {
             match self.run_once(script, key, &arguments).await {
-                Err(error) if error.is_passing() => {
+                Err(error) if error.is_passing() && begun.elapsed() < REPEAT_FOR => {
                     tracing::debug!(script = script.name, %error, "a store call is repeated");
                     tokio::time::sleep(wait).await;
                 }

@@ -51,15 +51,18 @@ if ended > 0 then redis.call('SET', chunk_key(id, 's', n), states) end
 if ARGV[6] ~= '' then redis.call('APPEND', chunk_key(id, 'o', n), ARGV[6]) end
 for i = 8, #ARGV, 2 do redis.call('HSET', chunk_key(id, 'w', n), ARGV[i], ARGV[i + 1]) end
 
-local left = string.find(states, '%z') and open_in(states) or 0
-local open_before = left + ended
-if left > 0 and release and state == 'canceled' then
-  moved[6] = (moved[6] or 0) + close_chunk(id, n)
-  left = 0
+-- How many messages leave the worker's hands: those that ended, and with a release the rest.
+local done, leaving = not string.find(states, '%z'), ended
+if release and not done then
+  leaving = leaving + open_in(states)
+  if state == 'canceled' then
+    moved[6] = (moved[6] or 0) + close_chunk(id, n)
+    done = true
+  end
 end
 
 lease.sequence = sequence
-if left == 0 then
+if done then
   lease.standing = 'D'
   redis.call('DEL', chunk_key(id, 'w', n))
   local log = redis.call('GET', chunk_key(id, 'o', n))
@@ -75,11 +78,7 @@ elseif release then
   end
 end
 write_lease(id, n, lease)
-if lease.standing ~= 'H' then
-  drop_lease(id, n, lease.token)
-  sending(key, -open_before)
-else
-  sending(key, -ended)
-end
+if lease.standing ~= 'H' then drop_lease(id, n, lease.token) end
+sending(key, -leaving)
 if finish(id, key, moved, now) then return 'completed' end
 return lease.standing == 'D' and 'done' or wish()
