@@ -5,7 +5,6 @@
 //! the same run. Each case starts a redis-server (AOF, everysec) and the release build of the
 //! service for itself. Nothing here is a test: the figures are to be read by a person.
 
-#![expect(missing_docs, reason = "a program, not a library")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
 mod bare;

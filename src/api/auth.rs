@@ -105,8 +105,9 @@ impl Tenant {
 
 /// One request per interval, and one second's worth at once.
 fn quota(rate: Rate) -> Option<Quota> {
-    let interval = Duration::from_micros(rate.interval_us());
-    let a_second = u32::try_from(1_000_000 / rate.interval_us()).unwrap_or(u32::MAX);
+    let interval = rate.interval();
+    let a_second = Duration::from_secs(1).as_nanos() / interval.as_nanos().max(1);
+    let a_second = u32::try_from(a_second).unwrap_or(u32::MAX);
     let burst = NonZeroU32::new(a_second).unwrap_or(NonZeroU32::MIN);
     Some(Quota::with_period(interval)?.allow_burst(burst))
 }

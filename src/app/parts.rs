@@ -114,7 +114,8 @@ impl Parts {
         let settings = &self.settings.callbacks;
         let secrets = callbacks::signing_secrets(&*self.store.callbacks, settings).await?;
         let public_url = self.settings.public_url();
-        let notifier = Notifier::new(&self.store, Clock::system(), settings, secrets, public_url)
+        let (clock, metrics) = (Clock::system(), Arc::clone(&self.metrics));
+        let notifier = Notifier::new(&self.store, clock, settings, secrets, public_url, metrics)
             .context("can't deliver callbacks")?;
         let (soft, hard) = (shutdown.soft.clone(), shutdown.hard.clone());
         running.spawn(async move {

@@ -25,6 +25,7 @@ use crate::{
         event,
     },
     store::{Attempt, AttemptEnd, Callbacks, StoreError, TakenEvent, Verdict},
+    telemetry::Metrics,
 };
 
 /// How much longer than an exchange a lease is: the time for the store's part of an attempt.
@@ -61,6 +62,7 @@ pub(super) struct Courier {
     pub(super) public_url: String,
     pub(super) schedule: Vec<Duration>,
     pub(super) timeout: Duration,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 // === impl Courier ===
@@ -91,6 +93,7 @@ impl Courier {
             Err(reason) => Exchange::failed(reason.clone()),
         };
         let Exchange { end, retry_after } = exchange;
+        self.metrics.callback_attempted(Duration::from_millis(end.latency_ms));
         let dice = rand::random();
         let verdict = schedule::verdict(taken.number, &end, retry_after, &self.schedule, dice);
         log(&taken, url.ok().as_ref(), &end, verdict);

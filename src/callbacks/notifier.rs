@@ -18,6 +18,7 @@ use super::{CallbackSettings, client::GuardedClient, delivery::Courier, signatur
 use crate::{
     clock::Clock,
     store::{Callbacks, Doorbell, Ring, Store, StoreError},
+    telemetry::Metrics,
 };
 
 /// The longest time between two looks.
@@ -85,9 +86,10 @@ impl Notifier {
         settings: &CallbackSettings,
         secrets: Vec<SigningSecret>,
         public_url: String,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, NotifierError> {
         let callbacks = store.callbacks.clone();
-        Self::of(callbacks, store.doorbell.clone(), clock, settings, secrets, public_url)
+        Self::of(callbacks, store.doorbell.clone(), clock, settings, secrets, public_url, metrics)
     }
 
     fn of(
@@ -97,6 +99,7 @@ impl Notifier {
         settings: &CallbackSettings,
         secrets: Vec<SigningSecret>,
         public_url: String,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, NotifierError> {
         if secrets.is_empty() {
             return Err(NotifierError::NoSecret);
@@ -118,6 +121,7 @@ impl Notifier {
             public_url,
             schedule: settings.schedule.clone(),
             timeout: settings.timeout,
+            metrics,
         };
         let concurrency = usize::try_from(settings.concurrency).unwrap_or(usize::MAX);
         Ok(Self { courier: Arc::new(courier), callbacks, doorbell, concurrency })
@@ -380,6 +384,7 @@ mod tests {
                 settings,
                 vec![SigningSecret::parse(SECRET).unwrap()],
                 "https://sms.example".into(),
+                Arc::default(),
             )
             .unwrap();
             let done = tokio::spawn(notifier.run(soft.clone(), hard.clone()));
@@ -597,8 +602,8 @@ mod tests {
         let refused = |settings: &CallbackSettings| {
             let secrets = vec![SigningSecret::parse(SECRET).unwrap()];
             let (events, doorbell) = (Arc::new(Events::default()), Doorbell::default());
-            let clock = Clock::system();
-            let notifier = Notifier::of(events, doorbell, clock, settings, secrets, String::new());
+            let (clock, url, metrics) = (Clock::system(), String::new(), Arc::default());
+            let notifier = Notifier::of(events, doorbell, clock, settings, secrets, url, metrics);
             notifier.err().unwrap().to_string()
         };
         let none = CallbackSettings { concurrency: 0, ..settings() };

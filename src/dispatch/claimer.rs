@@ -13,7 +13,10 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::{hold::Hold, job::Jobs, lane::Shared};
-use crate::store::{Claim, Claimed, Listener, Ring, StoreError, Wish};
+use crate::{
+    providers::PAUSE_MAX,
+    store::{Claim, Claimed, Listener, Ring, StoreError, Wish},
+};
 
 /// How far ahead to claim: so much of the present speed.
 const AHEAD: Duration = Duration::from_millis(20);
@@ -58,7 +61,13 @@ impl Claimer {
         // Listen first, then look, then wait.
         let mut bell = self.lane.store.doorbell.listen();
         let mut backoff = BACKOFF_FIRST;
+        // A failure only means that a pause is learnt of a little later.
+        let _ = self.lane.gate.refresh_pause().await;
         while !soft.is_cancelled() {
+            // What rang so far is answered by the look that follows.
+            while let Some(ring) = bell.heard() {
+                self.learn_of_pause(&ring).await;
+            }
             match self.round().await {
                 Ok(claimed) => {
                     backoff = BACKOFF_FIRST;
@@ -107,10 +116,13 @@ impl Claimer {
             };
             let sent_at = Instant::now();
             let claimed = self.lane.store.dispatch.claim(&claim).await?;
-            self.partition = (self.partition + 1) % partitions;
+            let found = claimed.is_some();
             if let Some(claimed) = claimed {
                 self.take_up(claimed, sent_at).await?;
                 self.nonce = rand::random();
+            }
+            self.partition = (self.partition + 1) % partitions;
+            if found {
                 return Ok(true);
             }
         }
@@ -119,11 +131,20 @@ impl Claimer {
 
     async fn take_up(&mut self, claimed: Claimed, sent_at: Instant) -> Result<(), StoreError> {
         let id = claimed.batch;
-        let Some(job) = self.jobs.get(&*self.lane.store.dispatch, id).await? else {
-            tracing::error!(batch.id = %id, "a chunk has no batch: the store lost it");
-            return Ok(());
+        let job = match self.jobs.get(&*self.lane.store.dispatch, id).await {
+            Ok(Some(job)) => job,
+            Ok(None) => {
+                tracing::error!(batch.id = %id, "a chunk has no batch: the store lost it");
+                return Ok(());
+            }
+            Err(error) if error.is_passing() => return Err(error),
+            Err(error) => {
+                tracing::error!(batch.id = %id, %error, "a chunk is left to its lease");
+                return Ok(());
+            }
         };
-        let hold = Arc::new(Hold::new(claimed, job, sent_at, self.lane.lease));
+        let wait_max = self.lane.policy.wait_max().max(PAUSE_MAX);
+        let hold = Arc::new(Hold::new(claimed, job, sent_at, self.lane.lease, wait_max));
         let messages = hold.size();
         tracing::info!(batch.id = %id, chunk = hold.chunk, messages, provider.name = self.lane.name, "chunk claimed");
         self.claimed += messages as u64;
@@ -167,14 +188,16 @@ impl Claimer {
                 ring = bell.next() => match ring {
                     Ring::Work(provider) if provider == self.lane.name => return,
                     Ring::Everything => return,
-                    Ring::Paused(provider) if provider == self.lane.name => {
-                        // A failure only means that the pause is learnt of a little later.
-                        let _ = self.lane.gate.refresh_pause().await;
-                        return;
-                    }
-                    _ => {}
+                    ring => self.learn_of_pause(&ring).await,
                 },
             }
+        }
+    }
+
+    async fn learn_of_pause(&self, ring: &Ring) {
+        if matches!(ring, Ring::Paused(provider) if *provider == self.lane.name) {
+            // A failure only means that the pause is learnt of a little later.
+            let _ = self.lane.gate.refresh_pause().await;
         }
     }
 }

@@ -117,8 +117,8 @@ impl Gate {
 
     /// How many messages the rate lets leave within `time`; `None` without a rate.
     pub(super) fn within(&self, time: Duration) -> Option<u32> {
-        let interval_us = u128::from(self.rate?.interval_us());
-        Some(u32::try_from(time.as_micros() / interval_us).unwrap_or(u32::MAX).max(1))
+        let messages = time.as_nanos() / self.rate?.interval().as_nanos();
+        Some(u32::try_from(messages).unwrap_or(u32::MAX).max(1))
     }
 
     async fn wait_out_pause(&self) {
@@ -136,7 +136,7 @@ impl Gate {
         let wanted = self.within(BURST).unwrap_or(1).min(in_hand).max(1);
         let request = GrantRequest {
             provider: &self.provider,
-            interval_us: rate.interval_us(),
+            interval: rate.interval(),
             burst_us: u64::try_from(BURST.as_micros()).unwrap_or(0),
             wanted,
         };
@@ -164,7 +164,7 @@ impl Gate {
 
 impl Run {
     fn use_one(&mut self, rate: Rate) {
-        self.next += Duration::from_micros(rate.interval_us());
+        self.next += rate.interval();
         self.left -= 1;
     }
 }

@@ -53,9 +53,10 @@ pub(super) struct Hold {
     tried: Vec<(u16, Open)>,
     /// When the first of the places that are not ready comes due.
     later: Option<UnixMs>,
+    /// When the claim was sent: the lease counts from here.
     claimed_at: Instant,
-    /// The store's time at the claim.
-    store_now: UnixMs,
+    /// When it was answered, by our clock and by the store's.
+    answered_at: (Instant, UnixMs),
     /// The next of `ready` to be taken.
     next: AtomicU32,
     in_flight: AtomicU32,
@@ -82,6 +83,8 @@ pub(super) struct Outbox {
     given_back: bool,
     /// When the first place that waits comes due.
     later: Option<UnixMs>,
+    /// Whether nobody collects any more.
+    buried: bool,
 }
 
 /// A message taken from a hold.
@@ -93,12 +96,14 @@ pub(super) struct Taken {
 // === impl Hold ===
 
 impl Hold {
-    /// What was claimed, by a call sent at `claimed_at`, under a lease of `lease`.
+    /// What was claimed, by a call sent at `claimed_at`, under a lease of `lease`. No message waits
+    /// for longer than `wait_max`: one that seems to was stored before the clock was stepped back.
     pub(super) fn new(
         claimed: Claimed,
         job: Arc<Job>,
         claimed_at: Instant,
         lease: Duration,
+        wait_max: Duration,
     ) -> Self {
         let Claimed { chunk, first, token, now, states, recipients, mut waiting, .. } = claimed;
         waiting.sort_unstable_by_key(|(place, _)| *place);
@@ -107,7 +112,7 @@ impl Hold {
         let mut later: Option<UnixMs> = None;
         for (place, _) in (0..=u16::MAX).zip(&*states).filter(|(_, state)| **state == 0) {
             let due_at = open_of(&waiting, place).due_at;
-            if due_at <= now {
+            if due_at <= now || due_at.since(now) > wait_max {
                 ready.push(place);
             } else {
                 later = Some(later.map_or(due_at, |later| later.min(due_at)));
@@ -125,7 +130,7 @@ impl Hold {
             tried: waiting,
             later,
             claimed_at,
-            store_now: now,
+            answered_at: (Instant::now(), now),
             next: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             deadline_us: AtomicU64::new(0),
@@ -176,13 +181,23 @@ impl Hold {
         let untaken = usize::try_from(next).ok().and_then(|next| self.ready.get(next..));
         if let Some(untaken @ [_, ..]) = untaken {
             if wish == Wish::Cancel {
-                outbox.ended.extend(untaken.iter().map(|place| (*place, FinalState::Canceled)));
+                let ended = untaken.iter().map(|place| (*place, self.canceled(*place)));
+                outbox.ended.extend(ended);
             } else {
                 outbox.given_back = true;
             }
         }
         drop(outbox);
         self.look_whether_finished();
+    }
+
+    /// The state of a message that was canceled before its next try.
+    fn canceled(&self, place: u16) -> FinalState {
+        if open_of(&self.tried, place).maybe_accepted {
+            FinalState::Unknown
+        } else {
+            FinalState::Canceled
+        }
     }
 
     /// The lease is gone: nothing more may be sent or settled.
@@ -228,7 +243,8 @@ impl Hold {
 
     /// The store's time at `now`.
     pub(super) fn store_time(&self, now: Instant) -> UnixMs {
-        self.store_now.after(now.duration_since(self.claimed_at))
+        let (answered_at, store_now) = self.answered_at;
+        store_now.after(now.saturating_duration_since(answered_at))
     }
 
     /// When this hold's open messages may be claimed again.
@@ -243,16 +259,25 @@ impl Hold {
     /// Empties the outbox.
     pub(super) fn collect(&self) -> Outbox {
         let mut outbox = self.outbox.lock();
-        let (given_back, later) = (outbox.given_back, outbox.later);
+        let (given_back, later, buried) = (outbox.given_back, outbox.later, outbox.buried);
         let capacity = outbox.ended.len();
         let fresh = Outbox {
             ended: Vec::with_capacity(capacity),
             log: Vec::with_capacity(outbox.log.len()),
             given_back,
             later,
+            buried,
             ..Outbox::default()
         };
         std::mem::replace(&mut *outbox, fresh)
+    }
+
+    /// Gives the hold up, with what was recorded and not collected. What is recorded later is
+    /// refused, see [`Taken::record`].
+    pub(super) fn bury(&self) -> Outbox {
+        self.lose();
+        let grave = Outbox { buried: true, ..Outbox::default() };
+        std::mem::replace(&mut *self.outbox.lock(), grave)
     }
 
     pub(super) fn holding(&self) -> Holding {
@@ -291,10 +316,14 @@ impl Taken {
         open_of(&self.hold.tried, self.place)
     }
 
-    /// Records what follows from its submission. The slot it took is free once this is settled.
-    pub(super) fn record(self, next: &Next, now: UnixMs) {
+    /// Records what follows from its submission. The slot it took is free once this is settled;
+    /// `false` if it came too late for that: the slot is the caller's then.
+    pub(super) fn record(self, next: &Next, now: UnixMs) -> bool {
         let after_ms = now.0.saturating_sub(self.hold.job.id.created_at().0);
         let mut outbox = self.hold.outbox.lock();
+        if outbox.buried {
+            return false;
+        }
         outbox.slots += 1;
         match next {
             Next::Ended(ended) => outbox.end(self.place, ended, after_ms),
@@ -307,6 +336,7 @@ impl Taken {
         }
         drop(outbox);
         self.hold.land();
+        true
     }
 
     /// Gives it back unsent.

@@ -35,7 +35,7 @@ impl Keeper {
         let mut reachable = true;
         loop {
             let next = Instant::now() + every;
-            let looked = tokio::time::timeout(every, self.look()).await;
+            let looked = tokio::time::timeout(self.lease / 3, self.look()).await;
             let well = matches!(looked, Ok(Ok(())));
             if reachable && !well {
                 tracing::warn!("leases can't be extended: the store does not answer");
@@ -93,7 +93,9 @@ impl Keeper {
 
     /// Waits until the next look is due, a lease ends, or a wish concerns what is in hand.
     async fn wait(&self, next: Instant, bell: &mut Listener) {
-        let ends = self.holds().iter().map(|(_, hold)| hold.deadline()).min();
+        let holds = self.holds();
+        let kept = holds.iter().filter(|(_, hold)| !hold.is_finished() && !hold.is_lost());
+        let ends = kept.map(|(_, hold)| hold.deadline()).min();
         let wake = sleep_until(ends.map_or(next, |ends| ends.min(next)).into());
         tokio::pin!(wake);
         loop {
@@ -111,10 +113,9 @@ impl Keeper {
     }
 
     fn holds(&self) -> Vec<(&Shared, Arc<Hold>)> {
-        let of_lane = |lane: &'_ Arc<Shared>| lane.active();
         let mut holds = Vec::new();
         for lane in &self.lanes {
-            holds.extend(of_lane(lane).into_iter().map(|hold| (&**lane, hold)));
+            holds.extend(lane.active().into_iter().map(|hold| (&**lane, hold)));
         }
         holds
     }

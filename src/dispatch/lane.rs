@@ -116,6 +116,9 @@ impl Shared {
         loop {
             if let Some(hold) = current {
                 if let Some(taken) = hold.take() {
+                    if hold.left() == 0 {
+                        self.wanted.notify_one();
+                    }
                     return Some(taken);
                 }
                 if hold.is_finished() {
@@ -125,7 +128,6 @@ impl Shared {
             let mut queue = self.queue.lock();
             while queue.front().is_some_and(|hold| hold.left() == 0) {
                 queue.pop_front();
-                self.wanted.notify_one();
             }
             *current = queue.front().map(Arc::clone);
             if current.is_none() {

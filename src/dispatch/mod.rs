@@ -63,10 +63,22 @@ impl Worker {
         }
         let keeper = Keeper::new(self.store, self.lanes, self.settings.lease);
         tasks.spawn(keeper.run());
-        tokio::select! {
-            () = hard.cancelled() => tracing::warn!("the worker stops before its work is settled"),
-            // A lane's settler ends when its last hold has ended.
-            _ = settlers.join_all() => {}
+        // A lane's settler ends when its last hold has ended; then the worker has.
+        while !settlers.is_empty() {
+            let ended = tokio::select! {
+                () = hard.cancelled() => {
+                    tracing::warn!("the worker stops before its work is settled");
+                    return;
+                }
+                Some(ended) = settlers.join_next() => ended,
+                Some(ended) = tasks.join_next() => ended,
+            };
+            // A lane that lost one of its parts can't go on: the process must not seem well.
+            if let Err(broken) = ended
+                && let Ok(panic) = broken.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
         }
     }
 }

@@ -76,7 +76,8 @@ impl Sender {
             self.put_down(taken, Taken::give_back);
             return;
         }
-        match self.try_once(&taken, began).await {
+        let tried = AssertUnwindSafe(self.try_once(&taken, began)).catch_unwind().await;
+        match tried.unwrap_or_else(|_| Some(self.contain(&taken, began))) {
             Some(next) => self.record(taken, &next),
             None => self.put_down(taken, Taken::abandon),
         }
@@ -95,11 +96,29 @@ impl Sender {
             body: &self.body,
             attempts: open.attempts,
         };
-        let outcome = self.submit(&taken.hold, submission).await?;
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.lane.provider.submit(submission) => outcome,
+            () = taken.hold.lost() => return None,
+        };
         self.obey(&outcome);
+        Some(self.next_of(taken, outcome, began))
+    }
+
+    /// A panic is an unknown outcome of this message, and touches no other.
+    fn contain(&self, taken: &Taken, began: Instant) -> Next {
+        self.lane.metrics.panic_contained();
+        let (id, provider) = (taken.id(), &self.lane.name);
+        tracing::error!(message.id = %id, provider.name = provider, "a submission panicked");
+        let error = SendError::passing("internal_error", "the submission broke off");
+        self.next_of(taken, Outcome::Unknown { error }, began)
+    }
+
+    /// What follows from the outcome of a try begun at `began`.
+    fn next_of(&self, taken: &Taken, outcome: Outcome, began: Instant) -> Next {
         let began = taken.hold.store_time(began);
         let ended = taken.hold.store_time(Instant::now());
-        Some(open.after(outcome, &self.lane.policy, began, ended, rand::random()))
+        taken.open().after(outcome, &self.lane.policy, began, ended, rand::random())
     }
 
     /// Lets go of a message of which nothing is recorded; its slot is free at once.
@@ -107,25 +126,6 @@ impl Sender {
         how(taken);
         self.lane.slots.add_permits(1);
         self.lane.settle.notify_one();
-    }
-
-    /// One exchange; `None` if the lease was lost meanwhile. A panic in the adapter is an unknown
-    /// outcome of this message and touches no other.
-    async fn submit(&self, hold: &Hold, submission: Submission<'_>) -> Option<Outcome> {
-        let exchange = async { self.lane.provider.submit(submission).await };
-        let outcome = tokio::select! {
-            biased;
-            outcome = AssertUnwindSafe(exchange).catch_unwind() => outcome,
-            () = hold.lost() => return None,
-        };
-        Some(outcome.unwrap_or_else(|_| {
-            self.lane.metrics.panic_contained();
-            let id = submission.id;
-            tracing::error!(message.id = %id, provider.name = self.lane.name, "the provider's adapter panicked");
-            Outcome::Unknown {
-                error: SendError::passing("internal_error", "the submission broke off"),
-            }
-        }))
     }
 
     /// Stops the provider for every worker if it asked for that.
@@ -159,8 +159,12 @@ impl Sender {
         }
         let hold = Arc::clone(&taken.hold);
         let now = hold.store_time(Instant::now());
-        taken.record(next, now);
-        self.lane.recorded(hold.is_finished());
+        if taken.record(next, now) {
+            self.lane.recorded(hold.is_finished());
+        } else {
+            self.lane.slots.add_permits(1);
+            self.lane.metrics.late_outcomes_refused(1);
+        }
     }
 }
 

@@ -225,7 +225,10 @@ impl Account {
                     self.applied =
                         usize::try_from(sequence).unwrap_or(usize::MAX).min(self.applied);
                 }
-                Settled::Lost => return Ok(Progress::Lost),
+                Settled::Lost => {
+                    self.hold.lose();
+                    return Ok(Progress::Lost);
+                }
             }
         }
         let ended = self.released && self.applied == self.settlements.len();
@@ -257,9 +260,8 @@ impl Account {
     }
 
     /// Gives back the slots of outcomes that can't be settled any more.
-    fn report_lost(mut self, lane: &Shared) {
-        self.collect();
-        let refused: u32 = self.slots.iter().sum();
+    fn report_lost(&self, lane: &Shared) {
+        let refused = self.slots.iter().sum::<u32>() + self.hold.bury().slots;
         lane.slots.add_permits(refused as usize);
         lane.metrics.lease_lost();
         lane.metrics.late_outcomes_refused(u64::from(refused));
@@ -269,7 +271,6 @@ impl Account {
             late_outcomes = refused,
             "lease lost; the chunk is another worker's"
         );
-        self.hold.lose();
     }
 }
 

@@ -62,12 +62,13 @@ pub enum MessageState {
 /// What is known of a message that is not final yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
+    /// Whether an earlier try may have been accepted. Stored first: see
+    /// [`record::write_open`](super::record::write_open).
+    pub maybe_accepted: bool,
     /// Tries used up.
     pub attempts: u8,
     /// When the first try began; the epoch if there was none.
     pub first_try_at: UnixMs,
-    /// Whether an earlier try may have been accepted.
-    pub maybe_accepted: bool,
     /// The earliest time for the next try.
     pub due_at: UnixMs,
 }

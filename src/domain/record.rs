@@ -80,7 +80,8 @@ pub fn read(mut log: &[u8]) -> impl Iterator<Item = Record<'_>> {
     })
 }
 
-/// The waiting message's state as the store keeps it beside the chunk.
+/// The waiting message's state as the store keeps it beside the chunk. The first byte is 1 if the
+/// message may have been accepted, else 0: a store that closes the message looks at it.
 #[must_use]
 pub fn write_open(open: &Open) -> Vec<u8> {
     postcard::to_allocvec(open).unwrap_or_default()
@@ -190,5 +191,7 @@ mod tests {
         let open =
             Open { attempts: 3, first_try_at: UnixMs(7), maybe_accepted: true, due_at: UnixMs(9) };
         assert_eq!(read_open(&write_open(&open)), open);
+        assert_eq!(write_open(&open)[0], 1);
+        assert_eq!(write_open(&Open { maybe_accepted: false, ..open })[0], 0);
     }
 }

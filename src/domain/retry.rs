@@ -22,6 +22,12 @@ const SPREAD: f64 = 0.2;
 // === impl RetryPolicy ===
 
 impl RetryPolicy {
+    /// No wait of this policy's own is longer.
+    #[must_use]
+    pub fn wait_max(&self) -> Duration {
+        spread(self.longest, 1.0)
+    }
+
     /// The wait after `attempts` failures. `dice` is a random number in 0..1.
     #[must_use]
     pub fn delay(&self, attempts: u8, dice: f64) -> Duration {

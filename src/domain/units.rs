@@ -31,11 +31,11 @@ pub struct InvalidRate;
 // === impl Rate ===
 
 impl Rate {
-    /// The time from one to the next, in microseconds; at least 1.
+    /// The time from one to the next, rounded up to whole nanoseconds: never too fast.
     #[must_use]
-    pub fn interval_us(self) -> u64 {
-        let period_us = self.period.seconds() * 1_000_000;
-        (period_us / u64::from(self.count)).max(1)
+    pub fn interval(self) -> Duration {
+        let period_ns = self.period.seconds() * 1_000_000_000;
+        Duration::from_nanos(period_ns.div_ceil(u64::from(self.count)))
     }
 
     /// How many a second.
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(sample.wait, Duration::from_secs(7 * 86_400));
         assert_eq!(sample.schedule, [Duration::from_millis(250), Duration::from_secs(7_200)]);
         assert_eq!(sample.bytes, 64 << 20);
-        assert_eq!(sample.rate.interval_us(), 100_000);
+        assert_eq!(sample.rate.interval(), Duration::from_millis(100));
         let again = serde_json::from_str(&serde_json::to_string(&sample).unwrap()).unwrap();
         assert_eq!(sample, again);
     }

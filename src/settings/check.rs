@@ -10,6 +10,7 @@ use crate::{
     callbacks::SigningSecret,
     domain::{chunk::CHUNK_MESSAGES_MAX, ids::PARTITIONS_MAX},
     providers::registry,
+    store::RETENTION_MAX,
 };
 
 /// The shortest lease: heartbeats at a third of it must have time to arrive.
@@ -87,6 +88,9 @@ impl Settings {
             findings.error("store.partitions", format!("must be from 1 to {PARTITIONS_MAX}"));
         }
         findings.at_least("store.retention", !self.store.retention.is_zero());
+        if self.store.retention > RETENTION_MAX {
+            findings.error("store.retention", "must be at most 400d");
+        }
         if !(1..=CHUNK_MESSAGES_MAX).contains(&self.worker.chunk_size) {
             findings.error("worker.chunk_size", format!("must be from 1 to {CHUNK_MESSAGES_MAX}"));
         }

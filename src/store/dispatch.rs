@@ -197,15 +197,15 @@ pub enum Standing {
 pub struct GrantRequest<'a> {
     /// The provider.
     pub provider: &'a str,
-    /// The time between two submissions, in microseconds.
-    pub interval_us: u64,
+    /// The time between two submissions.
+    pub interval: Duration,
     /// How far in the past a run may begin, in microseconds: what a rate may catch up.
     pub burst_us: u64,
     /// How many send times are wanted.
     pub wanted: u32,
 }
 
-/// A run of send times: `wanted` of them, `interval_us` apart.
+/// A run of send times: `wanted` of them, `interval` apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
     /// The first one's distance from the store's now, in microseconds; negative if it has passed.

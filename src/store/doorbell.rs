@@ -57,6 +57,15 @@ impl Doorbell {
 // === impl Listener ===
 
 impl Listener {
+    /// A ring that was not heard yet, without waiting for one.
+    pub fn heard(&mut self) -> Option<Ring> {
+        match self.0.try_recv() {
+            Ok(ring) => Some(ring),
+            Err(broadcast::error::TryRecvError::Lagged(_)) => Some(Ring::Everything),
+            Err(_) => None,
+        }
+    }
+
     /// The next ring. Never resolves once the store is gone.
     pub async fn next(&mut self) -> Ring {
         match self.0.recv().await {

@@ -28,7 +28,7 @@ pub use reading::{
     AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading, Stats,
 };
 
-pub use settings::StoreSettings;
+pub use settings::{RETENTION_MAX, StoreSettings};
 
 /// A store, whichever it is: the four ports on one backend.
 #[derive(Clone)]

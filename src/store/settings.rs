@@ -7,6 +7,10 @@ use serde::Deserialize;
 
 use crate::domain::units::span;
 
+/// The longest retention. A batch to be erased later than this from now was stored before the
+/// clock was stepped back.
+pub const RETENTION_MAX: Duration = Duration::from_hours(400 * 24);
+
 /// Which store serves, and how long it keeps what is over.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,8 +1,11 @@
 //! The service as a whole, talked to as its users do: through its command line and its HTTP API,
 //! with a real redis-server, a provider and a callback receiver that keep books.
 
+mod api;
+mod callbacks;
 mod cli;
 mod delivery;
+mod faults;
 mod harness;
 mod instruments;
 mod layers;

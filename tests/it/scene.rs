@@ -174,8 +174,8 @@ pub(crate) async fn one_report(
     id: &str,
     longest: Duration,
 ) -> Value {
-    let batch = client.wait_until_complete(id, longest).await;
-    shown_when(client, id, "the delivery of its callback", |batch| {
+    client.wait_until_complete(id, longest).await;
+    let batch = shown_when(client, id, "the delivery of its callback", |batch| {
         batch["callback"]["state"] == "delivered"
     })
     .await;

@@ -223,7 +223,7 @@ impl Document<'_> {
             if let Err(forbidden) = callback_url::judge(url, rules.allow_private_networks) {
                 faults.add(&at, "callback_url_forbidden", forbidden);
             }
-        } else if !self.callback_headers.is_empty() {
+        } else if !self.callback_headers.is_empty() && !faults.concern("/callback_url") {
             let at = Pointer::Key(&Pointer::Root, "callback_headers");
             faults.add(&at, "invalid_value", "headers need a callback_url to go to");
         }

@@ -28,8 +28,13 @@ impl Callbacks for RedisStore {
                 .run_once(&scripts::TAKE, &keys::partition(partition), |call| {
                     call.arg(left).arg(millis(lease)).arg(DELAY_MAX_MS);
                 })
-                .await?;
-            self.read_taken(answer, &mut taken).await?;
+                .await;
+            match answer {
+                Ok(answer) => self.read_taken(answer, &mut taken).await?,
+                // What was taken before has begun its attempts: it must not be thrown away.
+                Err(_) if !taken.is_empty() => break,
+                Err(error) => return Err(error),
+            }
         }
         Ok(taken)
     }
@@ -113,7 +118,11 @@ impl RedisStore {
         }
         let batches = self.link.ask_all(&calls).await?;
         for ((id, number, body), fields) in events.into_iter().zip(batches) {
-            if let Some(batch) = codec::batch(id, &codec::fields(fields)?)? { taken.push(TakenEvent { batch, number, body }) } else { tracing::error!(batch.id = %id, "an event has no batch: the store lost it") }
+            if let Some(batch) = codec::batch(id, &codec::fields(fields)?)? {
+                taken.push(TakenEvent { batch, number, body })
+            } else {
+                tracing::error!(batch.id = %id, "an event has no batch: the store lost it")
+            }
         }
         Ok(())
     }

@@ -8,10 +8,15 @@ use redis::{Cmd, Value};
 
 use super::{RedisStore, codec, keys, scripts};
 use crate::{
-    domain::{batch::BatchSpec, ids::BatchId, record, time::UnixMs},
+    domain::{
+        batch::BatchSpec,
+        ids::BatchId,
+        record,
+        time::{UnixMs, millis},
+    },
     store::{
-        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Release, Settled, Settlement,
-        Standing, StoreError, Swept, Token, Wish,
+        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, RETENTION_MAX, Release, Settled,
+        Settlement, Standing, StoreError, Swept, Token, Wish,
     },
 };
 
@@ -93,7 +98,8 @@ impl Dispatch for RedisStore {
         let answer = self
             .link
             .run_once(&scripts::GRANT, &keys::rate(request.provider), |call| {
-                call.arg(request.interval_us).arg(request.burst_us).arg(request.wanted);
+                let interval_ns = u64::try_from(request.interval.as_nanos()).unwrap_or(u64::MAX);
+                call.arg(interval_ns).arg(request.burst_us).arg(request.wanted);
             })
             .await?;
         match codec::list(answer)?.as_slice() {
@@ -148,7 +154,7 @@ impl RedisStore {
             .await?;
         let [chunks_purged, batches_purged] = self
             .step(&scripts::PURGE, key, |call| {
-                call.arg(STEP).arg(self.retention_ms());
+                call.arg(STEP).arg(millis(RETENTION_MAX));
             })
             .await?;
         let full = [leases_lost, closed_later, batches_due, uploads_dropped, chunks_purged];
@@ -158,7 +164,9 @@ impl RedisStore {
             batches_due,
             uploads_dropped,
             batches_purged,
-            more: batches_purged > 0 || full.into_iter().any(|count| count >= STEP),
+            more: batches_purged > 0
+                || closed_later > 0
+                || full.into_iter().any(|count| count >= STEP),
         })
     }
 

@@ -112,7 +112,10 @@ pub(super) fn sort(error: &RedisError) -> StoreError {
     let text = error.to_string();
     match error.code() {
         Some("OOM" | "MISCONF") => return StoreError::Full(text),
-        Some("LOADING" | "READONLY" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN" | "NOREPLICAS") => {
+        Some(
+            "LOADING" | "BUSY" | "READONLY" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN"
+            | "NOREPLICAS",
+        ) => {
             return StoreError::Unreachable(text);
         }
         _ => {}

@@ -37,8 +37,8 @@ struct Parts {
     recipients: Vec<u8>,
     log: Vec<u8>,
     held: bool,
-    /// When cancel closed all that was open in it.
-    closed_at: Option<UnixMs>,
+    /// When the batch was canceled, and whether that closed all that was open in this chunk.
+    canceled: Option<(UnixMs, bool)>,
 }
 
 /// See [`crate::store::Reading::messages`].
@@ -102,7 +102,7 @@ impl Whole {
             recipients: next()?,
             log: next()?,
             held: next()?.ends_with(b" H"),
-            closed_at: self.cut.filter(|(cut, _)| number >= *cut).map(|(_, at)| at),
+            canceled: self.cut.map(|(cut, at)| (at, number >= cut)),
         })
     }
 }
@@ -141,14 +141,14 @@ impl Parts {
     ) -> MessageView {
         let created_at = id.created_at();
         let known = FinalState::from_byte(state);
-        let state = match (known, self.closed_at) {
+        let state = match (known, self.canceled) {
             (Some(state), _) => state.into(),
-            (None, Some(_)) => MessageState::Canceled,
-            (None, None) if self.held => MessageState::Sending,
-            (None, None) => MessageState::Queued,
+            (None, Some((_, true))) => MessageState::Canceled,
+            (None, _) if self.held => MessageState::Sending,
+            (None, _) => MessageState::Queued,
         };
         let recorded_at = record.map(|record| record::at(created_at, record.after_ms));
-        let closed_at = self.closed_at.filter(|_| known.is_none());
+        let canceled_at = self.canceled.filter(|_| state == MessageState::Canceled);
         MessageView {
             index,
             to: entry.to.to_owned(),
@@ -159,7 +159,7 @@ impl Parts {
                 .and_then(|record| record.provider_message_id)
                 .map(str::to_owned),
             error: record.and_then(|record| record.error.clone()).map(Into::into),
-            updated_at: closed_at.or(recorded_at).unwrap_or(created_at),
+            updated_at: canceled_at.map(|(at, _)| at).or(recorded_at).unwrap_or(created_at),
         }
     }
 }

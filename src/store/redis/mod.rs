@@ -16,7 +16,10 @@ mod scripts;
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Client, IntoConnectionInfo, Value, io::tcp::TcpSettings};
+use redis::{
+    Client, IntoConnectionInfo, Value,
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
+};
 use secrecy::ExposeSecret;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -119,8 +122,19 @@ impl RedisStore {
 fn client(settings: &StoreSettings) -> Result<Client, ConnectError> {
     let url = |error: redis::RedisError| ConnectError::Url(error.category().to_owned());
     let info = settings.url.expose_secret().into_connection_info().map_err(url)?;
-    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    Client::open(info).map_err(url)
+    Client::open(info.set_tcp_settings(tcp())).map_err(url)
+}
+
+/// A server that vanished without a word is given up within seconds.
+fn tcp() -> TcpSettings {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(3))
+        .with_retries(3);
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(Duration::from_secs(10));
+    settings
 }
 
 async fn check(link: &Link, partitions: u16) -> Result<(), ConnectError> {

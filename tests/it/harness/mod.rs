@@ -20,7 +20,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use tokio::time::Instant;
 
 pub(crate) use self::{
-    client::Client,
+    client::{Answer, Client},
     provider::{Call, Fate, Mode, Provider},
     receiver::{Receiver, Reply},
     redis::Redis,

@@ -8,7 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{HeaderMap, Response, StatusCode, header::RETRY_AFTER};
+use hyper::{
+    HeaderMap, Response, StatusCode,
+    header::{HeaderValue, LOCATION, RETRY_AFTER},
+};
 use parking_lot::Mutex;
 use standardwebhooks::Webhook;
 
@@ -43,6 +46,8 @@ pub(crate) enum Reply {
     Status(u16),
     /// With this status and `Retry-After`, in seconds.
     RetryAfter(u16, u32),
+    /// With 307 and another path of this receiver.
+    Redirect,
     /// Not at all.
     Hang,
     /// By a reset, once it is read.
@@ -123,6 +128,11 @@ impl Host for Desk {
             Reply::RetryAfter(status, seconds) => {
                 let mut response = response(status);
                 response.headers_mut().insert(RETRY_AFTER, seconds.into());
+                Step::Answer(response)
+            }
+            Reply::Redirect => {
+                let mut response = response(307);
+                response.headers_mut().insert(LOCATION, HeaderValue::from_static("/elsewhere"));
                 Step::Answer(response)
             }
             Reply::Hang => std::future::pending().await,

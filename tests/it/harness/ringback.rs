@@ -92,9 +92,14 @@ impl Ringback {
         Self::on(redis).start().await
     }
 
+    /// Where its API listens, for a socket of one's own.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.api.expect("the process has no API"))
+    }
+
     /// A client of its API.
     pub(crate) fn client(&self) -> Client {
-        Client::of(&format!("http://127.0.0.1:{}", self.api.expect("the process has no API")))
+        Client::of(&format!("http://{}", self.address()))
     }
 
     /// A client of what every process answers: metrics and health.

@@ -49,6 +49,8 @@ cases! {
     cancel_closes_parked_chunks_by_the_sweep
     cancel_closes_a_held_chunk_when_it_is_let_go
     cancel_closes_a_held_chunk_when_its_lease_runs_out
+    cancel_leaves_in_doubt_what_may_have_been_accepted
+    a_shorter_lease_elsewhere_takes_nothing_from_a_longer_one
     a_paused_batch_is_not_claimed_until_it_is_resumed
     a_wish_reaches_who_holds_the_batch
     a_wish_for_what_is_over_is_refused
@@ -262,11 +264,8 @@ async fn a_lease_that_ran_out_is_claimed_by_another(on: Fixture) {
 async fn a_lease_is_kept_by_its_heartbeat(on: Fixture) {
     on.accept(&THREE, 3).await;
     let claimed = on.claim().await.expect("a chunk");
-    let holding = Holding {
-        batch: claimed.batch,
-        chunk: claimed.chunk,
-        token: claimed.token.clone(),
-    };
+    let holding =
+        Holding { batch: claimed.batch, chunk: claimed.chunk, token: claimed.token.clone() };
     on.lapse_leases().await;
     let held = on.store.dispatch.hold(std::slice::from_ref(&holding)).await.expect("held");
     assert_eq!(held, [Standing::Held(Wish::Go)]);
@@ -374,6 +373,34 @@ async fn cancel_closes_a_held_chunk_when_its_lease_runs_out(on: Fixture) {
     assert_eq!(on.events(id).await, 1);
 }
 
+async fn cancel_leaves_in_doubt_what_may_have_been_accepted(on: Fixture) {
+    let id = on.accept(&THREE, 3).await;
+    let claimed = on.claim().await.expect("a chunk");
+    let mut doubtful = waiting(1, 1);
+    doubtful.open.maybe_accepted = true;
+    let parked = Settlement {
+        waiting: vec![waiting(0, 1), doubtful],
+        release: Some(Release::At(UnixMs(claimed.now.0 + 60_000))),
+        ..settlement(&claimed)
+    };
+    on.settle(&parked).await;
+    on.store.intake.cancel(ACCOUNT, id).await.expect("canceled");
+    on.sweep().await;
+    let counts = on.batch(id).await.counts;
+    assert_eq!((counts.ended[FinalState::Canceled], counts.ended[FinalState::Unknown]), (2, 1));
+    let (messages, _) = on.store.reading.messages(id, None, 0, 3).await.expect("messages");
+    assert_eq!(messages[1].state, MessageState::Unknown);
+    assert_eq!(on.events(id).await, 1);
+}
+
+async fn a_shorter_lease_elsewhere_takes_nothing_from_a_longer_one(on: Fixture) {
+    on.accept(&THREE, 3).await;
+    let claimed = on.claim().await.expect("a chunk");
+    let hasty = on.with_lease(Duration::from_secs(1)).await;
+    assert_eq!(hasty.sweep().await.expect("a sweep").leases_lost, 0);
+    assert_eq!(on.settle(&all_sent(&claimed)).await, Settled::Done { completed: true });
+}
+
 async fn a_paused_batch_is_not_claimed_until_it_is_resumed(on: Fixture) {
     let id = on.accept(&THREE, 1).await;
     let held = on.claim().await.expect("a chunk");
@@ -430,7 +457,8 @@ async fn another_account_sees_nothing(on: Fixture) {
     let reading = &on.store.reading;
     assert!(reading.batch("other", id).await.expect("a read").is_none());
     assert!(reading.attempts("other", id).await.expect("a read").is_none());
-    let (list, _) = reading.batches("other", &BatchFilter::default(), None, 10).await.expect("a list");
+    let (list, _) =
+        reading.batches("other", &BatchFilter::default(), None, 10).await.expect("a list");
     assert!(list.is_empty());
     let canceled = on.store.intake.cancel("other", id).await;
     assert!(matches!(canceled, Err(WishError::NotFound)), "{canceled:?}");
@@ -503,10 +531,8 @@ async fn what_was_kept_long_enough_is_erased_to_the_last_key(on: Fixture) {
     assert!(on.store.reading.batch(ACCOUNT, draft.id).await.expect("a read").is_none());
     let own = ["rb:{p00}:stats", "rb:{p00}:turn"];
     let left: Vec<_> = on.keys().await;
-    let left: Vec<_> = left
-        .iter()
-        .filter(|key| !before.contains(key) && !own.contains(&key.as_str()))
-        .collect();
+    let left: Vec<_> =
+        left.iter().filter(|key| !before.contains(key) && !own.contains(&key.as_str())).collect();
     assert!(left.is_empty(), "{left:?}");
     on.open(&on.keyed("k")).await;
 }
@@ -534,7 +560,8 @@ async fn the_list_is_newest_first_and_pages(on: Fixture) {
 async fn messages_are_told_with_their_states(on: Fixture) {
     let id = on.accept(&["+15551230001", "nobody", "+15551230003", "+15551230004"], 3).await;
     let claimed = on.claim().await.expect("the first chunk");
-    on.settle(&Settlement { changes: changes(&[(0, FinalState::Sent)]), ..settlement(&claimed) }).await;
+    on.settle(&Settlement { changes: changes(&[(0, FinalState::Sent)]), ..settlement(&claimed) })
+        .await;
     let reading = &on.store.reading;
     let (messages, end) = reading.messages(id, None, 0, 10).await.expect("messages");
     let states: Vec<_> = messages.iter().map(|message| message.state).collect();
@@ -588,5 +615,10 @@ async fn grants_never_overlap(on: Fixture) {
 }
 
 fn request(provider: &str, wanted: u32) -> ringback::store::GrantRequest<'_> {
-    ringback::store::GrantRequest { provider, interval_us: 5_000, burst_us: 50_000, wanted }
+    ringback::store::GrantRequest {
+        provider,
+        interval: Duration::from_micros(5_000),
+        burst_us: 50_000,
+        wanted,
+    }
 }

@@ -1,7 +1,7 @@
 //! What the store's tests stand on: a store, a way to let time pass in it, and short words for
 //! what an API, a worker and a notifier do.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ringback::{
@@ -13,26 +13,31 @@ use ringback::{
         time::UnixMs,
     },
     store::{
-        self, Claim, Claimed, Draft, IdempotencyKey, Opened, Release, Settled, Settlement, Store,
-        StoreSettings, StoreTimes, Upload, Waiting,
+        self, Claim, Claimed, Dispatch, Draft, IdempotencyKey, Opened, Release, Settled,
+        Settlement, Store, StoreSettings, StoreTimes, Upload, Waiting,
     },
 };
 
 use crate::harness::Redis;
 
-pub const ACCOUNT: &str = "acme";
-pub const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const ACCOUNT: &str = "acme";
+const TIMES: StoreTimes = StoreTimes {
+    lease: Duration::from_secs(30),
+    upload_lease: Duration::from_secs(5),
+    retention: Duration::from_hours(1),
+};
 
-pub struct Fixture {
-    pub store: Store,
-    pub provider: String,
+pub(crate) struct Fixture {
+    pub(crate) store: Store,
+    pub(crate) provider: String,
+    url: String,
     raw: redis::aio::MultiplexedConnection,
     _server: Option<Redis>,
 }
 
 impl Fixture {
     /// A store of its own.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let server = Redis::start().await;
         let mut fixture = Self::on(&server.url(), 1).await;
         fixture._server = Some(server);
@@ -40,40 +45,42 @@ impl Fixture {
     }
 
     /// A store on a server that others use too: what is done stays within a provider of its own.
-    pub async fn on(url: &str, partitions: u16) -> Self {
-        let settings =
-            StoreSettings { url: url.to_owned().into(), retention: Duration::from_secs(3_600), partitions };
-        let times = StoreTimes {
-            lease: LEASE,
-            upload_lease: Duration::from_secs(5),
-            retention: Duration::from_secs(3_600),
-        };
-        let store = store::redis::connect(&settings, times).await.expect("the store");
+    pub(crate) async fn on(url: &str, partitions: u16) -> Self {
+        let connected = store::redis::connect(&settings(url, partitions), TIMES).await;
+        let store = connected.expect("the store");
         let client = redis::Client::open(url).expect("a client");
         let raw = client.get_multiplexed_async_connection().await.expect("a connection");
         let provider = format!("p{:08x}", rand::random::<u32>());
-        Self { store, provider, raw, _server: None }
+        Self { store, provider, url: url.to_owned(), raw, _server: None }
     }
 
-    pub fn spec(&self, callback: bool) -> BatchSpec {
+    /// What a process with another lease does on the same store.
+    pub(crate) async fn with_lease(&self, lease: Duration) -> Arc<dyn Dispatch> {
+        let settings = settings(&self.url, 1);
+        let times = StoreTimes { lease, ..TIMES };
+        store::redis::connect(&settings, times).await.expect("the store").dispatch
+    }
+
+    pub(crate) fn spec(&self, callback: bool) -> BatchSpec {
         BatchSpec {
             account: ACCOUNT.into(),
             provider: self.provider.clone(),
             body: "Hi".into(),
-            callback: callback.then(|| CallbackSpec { url: "https://a.example/".into(), headers: vec![] }),
+            callback: callback
+                .then(|| CallbackSpec { url: "https://a.example/".into(), headers: vec![] }),
             ..BatchSpec::default()
         }
     }
 
-    pub fn draft(&self, callback: bool) -> Draft {
+    pub(crate) fn draft(&self, callback: bool) -> Draft {
         Draft { id: fresh_id(), spec: self.spec(callback), key: None, token: rand::random() }
     }
 
-    pub fn keyed(&self, key: &str) -> Draft {
+    pub(crate) fn keyed(&self, key: &str) -> Draft {
         Draft { key: Some(IdempotencyKey(key.into())), ..self.draft(true) }
     }
 
-    pub async fn open(&self, draft: &Draft) -> Upload {
+    pub(crate) async fn open(&self, draft: &Draft) -> Upload {
         match self.store.intake.open(draft).await.expect("an open") {
             Opened::New(upload) => upload,
             other => panic!("not opened: {other:?}"),
@@ -81,11 +88,16 @@ impl Fixture {
     }
 
     /// Accepts a batch with a callback, in chunks of `chunk_size`.
-    pub async fn accept(&self, recipients: &[&str], chunk_size: u16) -> BatchId {
+    pub(crate) async fn accept(&self, recipients: &[&str], chunk_size: u16) -> BatchId {
         self.accept_draft(&self.draft(true), recipients, chunk_size).await
     }
 
-    pub async fn accept_draft(&self, draft: &Draft, recipients: &[&str], chunk_size: u16) -> BatchId {
+    pub(crate) async fn accept_draft(
+        &self,
+        draft: &Draft,
+        recipients: &[&str],
+        chunk_size: u16,
+    ) -> BatchId {
         let upload = self.open(draft).await;
         let chunks = chunks(recipients, chunk_size);
         self.store.intake.append(&upload, &chunks).await.expect("an append");
@@ -94,25 +106,25 @@ impl Fixture {
         draft.id
     }
 
-    pub async fn batch(&self, id: BatchId) -> Batch {
+    pub(crate) async fn batch(&self, id: BatchId) -> Batch {
         self.store.reading.batch(ACCOUNT, id).await.expect("a read").expect("the batch")
     }
 
-    pub async fn claim(&self) -> Option<Claimed> {
+    pub(crate) async fn claim(&self) -> Option<Claimed> {
         self.claim_with(rand::random()).await
     }
 
-    pub async fn claim_with(&self, nonce: u64) -> Option<Claimed> {
+    pub(crate) async fn claim_with(&self, nonce: u64) -> Option<Claimed> {
         let claim = Claim { provider: self.provider.clone(), partition: 0, nonce };
         self.store.dispatch.claim(&claim).await.expect("a claim")
     }
 
-    pub async fn settle(&self, settlement: &Settlement) -> Settled {
+    pub(crate) async fn settle(&self, settlement: &Settlement) -> Settled {
         self.store.dispatch.settle(settlement).await.expect("a settlement")
     }
 
     /// How many completion events there are for this batch.
-    pub async fn events(&self, id: BatchId) -> usize {
+    pub(crate) async fn events(&self, id: BatchId) -> usize {
         let key = format!("rb:{{p{:02}}}:events", id.partition());
         let found: Option<f64> = redis::cmd("ZSCORE")
             .arg(key)
@@ -124,27 +136,27 @@ impl Fixture {
     }
 
     /// Every lease has run out.
-    pub async fn lapse_leases(&self) {
+    pub(crate) async fn lapse_leases(&self) {
         self.make_past("rb:{p00}:leases").await;
     }
 
     /// Every upload has stopped.
-    pub async fn lapse_uploads(&self) {
+    pub(crate) async fn lapse_uploads(&self) {
         self.make_past("rb:{p00}:uploads").await;
     }
 
     /// Everything has been kept long enough.
-    pub async fn lapse_retention(&self) {
+    pub(crate) async fn lapse_retention(&self) {
         self.make_past("rb:{p00}:purge").await;
     }
 
     /// Every parked chunk of a batch is due.
-    pub async fn come_due(&self, id: BatchId) {
+    pub(crate) async fn come_due(&self, id: BatchId) {
         self.make_past("rb:{p00}:due").await;
         self.make_past(&format!("rb:{{p00}}:b:{}:q", id.ulid())).await;
     }
 
-    pub async fn sweep(&self) -> store::Swept {
+    pub(crate) async fn sweep(&self) -> store::Swept {
         let mut all = store::Swept::default();
         loop {
             let swept = self.store.dispatch.sweep().await.expect("a sweep");
@@ -156,7 +168,7 @@ impl Fixture {
     }
 
     /// The chunks of a batch that are under a lease.
-    pub async fn leased(&self, id: BatchId) -> Vec<usize> {
+    pub(crate) async fn leased(&self, id: BatchId) -> Vec<usize> {
         let members: Vec<String> = redis::cmd("ZRANGE")
             .arg("rb:{p00}:leases")
             .arg(0)
@@ -164,14 +176,14 @@ impl Fixture {
             .query_async(&mut self.raw.clone())
             .await
             .expect("leases");
-        let of_batch = members.iter().filter_map(|member| {
-            member.strip_prefix(&format!("{}:", id.ulid()))?.parse().ok()
-        });
+        let of_batch = members
+            .iter()
+            .filter_map(|member| member.strip_prefix(&format!("{}:", id.ulid()))?.parse().ok());
         of_batch.collect()
     }
 
     /// Empties the server, but for what makes it a store.
-    pub async fn forget_everything(&self) {
+    pub(crate) async fn forget_everything(&self) {
         for key in self.keys().await.iter().filter(|key| *key != "rb:meta") {
             let _: () =
                 redis::cmd("DEL").arg(key).query_async(&mut self.raw.clone()).await.expect("gone");
@@ -179,7 +191,7 @@ impl Fixture {
     }
 
     /// The names of all keys in the store.
-    pub async fn keys(&self) -> Vec<String> {
+    pub(crate) async fn keys(&self) -> Vec<String> {
         let mut keys: Vec<String> =
             redis::cmd("KEYS").arg("*").query_async(&mut self.raw.clone()).await.expect("keys");
         keys.sort();
@@ -199,11 +211,15 @@ impl Fixture {
     }
 }
 
-pub fn fresh_id() -> BatchId {
+fn settings(url: &str, partitions: u16) -> StoreSettings {
+    StoreSettings { url: url.to_owned().into(), retention: TIMES.retention, partitions }
+}
+
+pub(crate) fn fresh_id() -> BatchId {
     BatchId::new(UnixMs(1_795_000_000_000), rand::random(), 0)
 }
 
-pub fn chunks(recipients: &[&str], chunk_size: u16) -> Vec<NewChunk> {
+pub(crate) fn chunks(recipients: &[&str], chunk_size: u16) -> Vec<NewChunk> {
     let mut chunker = Chunker::new(chunk_size);
     let mut chunks = Vec::new();
     for to in recipients {
@@ -214,7 +230,7 @@ pub fn chunks(recipients: &[&str], chunk_size: u16) -> Vec<NewChunk> {
 }
 
 /// A settlement of a claimed chunk: the first one, without anything in it.
-pub fn settlement(claimed: &Claimed) -> Settlement {
+pub(crate) fn settlement(claimed: &Claimed) -> Settlement {
     Settlement {
         batch: claimed.batch,
         chunk: claimed.chunk,
@@ -228,7 +244,7 @@ pub fn settlement(claimed: &Claimed) -> Settlement {
 }
 
 /// Final states of places, in the form of a settlement.
-pub fn changes(ended: &[(u16, FinalState)]) -> Bytes {
+pub(crate) fn changes(ended: &[(u16, FinalState)]) -> Bytes {
     let mut runs = Vec::new();
     for (place, state) in ended {
         runs.extend_from_slice(&place.to_be_bytes());
@@ -239,12 +255,12 @@ pub fn changes(ended: &[(u16, FinalState)]) -> Bytes {
 }
 
 /// The settlement that sends every open message of a chunk.
-pub fn all_sent(claimed: &Claimed) -> Settlement {
+pub(crate) fn all_sent(claimed: &Claimed) -> Settlement {
     let open = (0_u16..).zip(&*claimed.states).filter(|(_, state)| **state == 0);
     let ended: Vec<_> = open.map(|(place, _)| (place, FinalState::Sent)).collect();
     Settlement { changes: changes(&ended), release: Some(Release::Now), ..settlement(claimed) }
 }
 
-pub fn waiting(place: u16, attempts: u8) -> Waiting {
+pub(crate) fn waiting(place: u16, attempts: u8) -> Waiting {
     Waiting { place, open: Open { attempts, ..Open::default() } }
 }

@@ -76,7 +76,8 @@ struct World {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let end = prop_oneof![3 => Just(End::Hold), 2 => Just(End::ReleaseNow), 2 => Just(End::ParkRest)];
+    let end =
+        prop_oneof![3 => Just(End::Hold), 2 => Just(End::ReleaseNow), 2 => Just(End::ParkRest)];
     let choice = 0_usize..1_000;
     let step = prop_oneof![
         2 => (0_usize..12, 0_usize..3, 1_u16..5).prop_map(|(messages, invalid, chunk_size)| {
@@ -303,7 +304,11 @@ impl World {
         let Some(at) = pick(&self.batches, batch) else { return };
         let (id, batch) = &mut self.batches[at];
         let intake = &self.on.store.intake;
-        let done = if pause { intake.pause(ACCOUNT, *id).await } else { intake.resume(ACCOUNT, *id).await };
+        let done = if pause {
+            intake.pause(ACCOUNT, *id).await
+        } else {
+            intake.resume(ACCOUNT, *id).await
+        };
         match done {
             Ok(()) => batch.paused = pause,
             Err(WishError::State(BatchState::Completed | BatchState::Canceled)) => {}

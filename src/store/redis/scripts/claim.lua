@@ -24,7 +24,7 @@ if held then
   local id, n = string.match(held, '^(.*):(%d+)$')
   local lease = read_lease(id, n)
   if lease and lease.standing == 'H' then
-    redis.call('ZADD', P .. 'leases', 'XX', now + lease_ms, held)
+    redis.call('ZADD', P .. 'leases', 'XX', lease_until(now, lease_ms), held)
     return reply(id, n, lease.token, redis.call('GET', chunk_key(id, 's', n)))
   end
 end
@@ -51,7 +51,7 @@ local function hold(id, key, account, n, fresh, states, open)
   local token = string.format('%d-%s', turn, nonce)
   local member = id .. ':' .. n
   write_lease(id, n, { token = token, sequence = 0, standing = 'H' })
-  redis.call('ZADD', P .. 'leases', now + lease_ms, member)
+  redis.call('ZADD', P .. 'leases', lease_until(now, lease_ms), member)
   redis.call('HSET', P .. 'claims', nonce, member)
   redis.call('ZADD', accounts .. ':' .. account, turn, id)
   redis.call('ZADD', accounts, turn, account)

@@ -9,10 +9,10 @@ local id = redis.call('ZRANGE', P .. 'closing', 0, 0)[1]
 if not id then return 0 end
 local key = batch_key(id)
 local chunks = redis.call('ZRANGE', key .. ':q', 0, ARGV[1] - 1)
-local moved = { [6] = 0 }
+local moved = {}
 for _, n in ipairs(chunks) do
   redis.call('ZREM', key .. ':q', n)
-  moved[6] = moved[6] + close_chunk(id, n)
+  close_chunk(id, n, moved)
 end
 if redis.call('ZCARD', key .. ':q') == 0 then redis.call('ZREM', P .. 'closing', id) end
 if #chunks > 0 then finish(id, key, moved, now_ms()) end

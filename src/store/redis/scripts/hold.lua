@@ -5,7 +5,7 @@
 -- ARGV 1 lease, ms  then for each chunk: batch, chunk, token
 -- Returns for each chunk 'go' | 'pause' | 'cancel' | 'lost'
 
-local deadline = now_ms() + ARGV[1]
+local deadline = lease_until(now_ms(), ARGV[1])
 local standings = {}
 for i = 2, #ARGV, 3 do
   local id, n = ARGV[i], ARGV[i + 1]

@@ -25,7 +25,7 @@ local function due_range(key, now, ahead_ms, limit)
 end
 
 -- A parked chunk is looked at again after this long at the latest.
-local PARK_MAX_MS = 3600000
+local PARK_MAX_MS = 900000
 
 local function ring(word) redis.call('PUBLISH', 'rb:bell', word) end
 
@@ -94,19 +94,41 @@ local function write_lease(id, n, lease)
     lease.token .. ' ' .. lease.sequence .. ' ' .. lease.standing)
 end
 
+-- Until when a lease lasts that begins or goes on now. The longest one is kept in mind: see recover.
+local function lease_until(now, lease_ms)
+  local longest = tonumber(redis.call('HGET', P .. 'stats', 'lease_ms') or 0)
+  if tonumber(lease_ms) > longest then redis.call('HSET', P .. 'stats', 'lease_ms', lease_ms) end
+  return now + lease_ms
+end
+
 -- Ends a lease: nobody holds the chunk any more.
 local function drop_lease(id, n, token)
   redis.call('ZREM', P .. 'leases', id .. ':' .. n)
   redis.call('HDEL', P .. 'claims', string.match(token, '%-(.*)$'))
 end
 
--- Makes every open message of a chunk `canceled`; gives their number.
-local function close_chunk(id, n)
-  local key = chunk_key(id, 's', n)
-  local states, closed = string.gsub(redis.call('GET', key) or '', '%z', '\6')
-  if closed > 0 then redis.call('SET', key, states) end
-  redis.call('DEL', chunk_key(id, 'w', n))
-  return closed
+-- Ends every open message of a chunk: `canceled`, or `unknown` if an earlier try may have been
+-- accepted. Adds them to `moved`.
+local function close_chunk(id, n, moved)
+  local key, waiting_key = chunk_key(id, 's', n), chunk_key(id, 'w', n)
+  local states, parts, at, doubtful = redis.call('GET', key) or '', {}, 1, {}
+  local waiting = redis.call('HGETALL', waiting_key)
+  for i = 1, #waiting, 2 do
+    if string.byte(waiting[i + 1]) == 1 then doubtful[#doubtful + 1] = waiting[i] + 1 end
+  end
+  table.sort(doubtful)
+  for _, place in ipairs(doubtful) do
+    if string.byte(states, place) == 0 then
+      parts[#parts + 1] = string.sub(states, at, place - 1) .. '\7'
+      at = place + 1
+      moved[7] = (moved[7] or 0) + 1
+    end
+  end
+  parts[#parts + 1] = string.sub(states, at)
+  local closed, canceled = string.gsub(table.concat(parts), '%z', '\6')
+  if closed ~= states then redis.call('SET', key, closed) end
+  redis.call('DEL', waiting_key)
+  moved[6] = (moved[6] or 0) + canceled
 end
 
 -- How many messages are open. What is final is counted: a fresh chunk has none of it, and the

@@ -22,6 +22,8 @@ if claim then
   end
 end
 
+-- This very upload may have been dropped between a lost reply and this repeat.
+redis.call('ZREM', P .. 'purge', id)
 redis.call('HSET', key, 'token', token, 'state', 'receiving', 'account', ARGV[4],
   'provider', ARGV[5], 'spec', ARGV[7], 'keep_ms', ARGV[9], 'total', 0, 'failed', 0,
   'chunks', 0, 'top', 0, 'reference', ARGV[10])

@@ -2,7 +2,7 @@
 -- Erases a batch that was kept long enough, in steps of a bounded number of chunks.
 --
 -- KEYS 1 partition
--- ARGV 1 at most so many chunks  2 the longest retention in use, ms
+-- ARGV 1 at most so many chunks  2 the longest retention there can be, ms
 -- Returns {chunks erased, batches erased}
 
 local id = due_range(P .. 'purge', now_ms(), tonumber(ARGV[2]), 1)[1]

@@ -23,6 +23,6 @@ else
   redis.call('ZREM', P .. 'events', id)
   redis.call('HSET', key, 'callback', ARGV[4])
   redis.call('HINCRBY', P .. 'stats', 'callback:' .. ARGV[4], 1)
-  redis.call('ZADD', P .. 'purge', now + redis.call('HGET', key, 'keep_ms'), id)
+  redis.call('ZADD', P .. 'purge', now + (redis.call('HGET', key, 'keep_ms') or 0), id)
 end
 return 1

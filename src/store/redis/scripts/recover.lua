@@ -8,8 +8,9 @@
 
 local now = now_ms()
 local closed = 0
--- Twice the lease: processes with another setting are not robbed of theirs.
-local late = due_range(P .. 'leases', now, 2 * ARGV[1], tonumber(ARGV[2]))
+-- The longest lease that any process asked for: those with a shorter one must not rob it.
+local longest = math.max(ARGV[1], redis.call('HGET', P .. 'stats', 'lease_ms') or 0)
+local late = due_range(P .. 'leases', now, longest, tonumber(ARGV[2]))
 for _, member in ipairs(late) do
   local id, n = string.match(member, '^(.*):(%d+)$')
   local key = batch_key(id)
@@ -23,7 +24,7 @@ for _, member in ipairs(late) do
     local state = redis.call('HGET', key, 'state')
     local moved = {}
     if state == 'canceled' then
-      moved[6] = close_chunk(id, n)
+      close_chunk(id, n, moved)
       closed = closed + 1
     else
       redis.call('ZADD', key .. ':q', now, n)

@@ -31,6 +31,7 @@ if sequence > lease.sequence + 1 then return 'behind ' .. lease.sequence end
 
 local now = now_ms()
 local states = redis.call('GET', chunk_key(id, 's', n))
+if not states then return 'lost' end
 local parts, at, moved, ended = {}, 1, {}, 0
 local runs = ARGV[5]
 for i = 1, #runs, 5 do
@@ -56,7 +57,7 @@ local done, leaving = not string.find(states, '%z'), ended
 if release and not done then
   leaving = leaving + open_in(states)
   if state == 'canceled' then
-    moved[6] = (moved[6] or 0) + close_chunk(id, n)
+    close_chunk(id, n, moved)
     done = true
   end
 end
