@@ -48,10 +48,7 @@ pub(crate) async fn http() {
 pub(crate) async fn mock() {
     const MESSAGES: usize = 500_000;
     let redis = Redis::start().await;
-    let service = quiet(Ringback::on(&redis))
-        .set("providers.mock.max_in_flight", "4096")
-        .start()
-        .await;
+    let service = quiet(Ringback::on(&redis)).start().await;
     let client = service.client();
     let receiver = Receiver::start();
     let mut rates = Vec::new();

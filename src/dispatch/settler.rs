@@ -38,14 +38,23 @@ struct Account {
     hold: Arc<Hold>,
     /// All settlements of this hold; the first one has sequence 1.
     settlements: Vec<Settlement>,
-    /// The slots that each of them frees once it is applied.
-    slots: Vec<u32>,
+    /// What each of them brings about once it is applied.
+    effects: Vec<Effect>,
     /// How many of them the store has applied.
     applied: usize,
     /// Whether the last of them lets go of the chunk.
     released: bool,
     /// How many messages ended, by state.
     ended: Vec<(FinalState, u32)>,
+}
+
+/// What follows for the worker from a settlement that is applied; taken when it first is.
+#[derive(Default)]
+struct Effect {
+    /// Slots that are free then.
+    slots: u32,
+    /// Messages that are final then.
+    ended: u32,
 }
 
 /// What is left to do for a hold after the store has answered.
@@ -134,7 +143,7 @@ impl Settler {
         self.lane.remove(hold);
         match progress {
             Progress::Lost => account.report_lost(&self.lane),
-            Progress::Ended { completed } => account.report(&self.lane, *completed),
+            Progress::Ended { completed } => account.report(*completed),
             Progress::GoesOn => {}
         }
     }
@@ -155,7 +164,7 @@ impl Account {
         Self {
             hold,
             settlements: Vec::new(),
-            slots: Vec::new(),
+            effects: Vec::new(),
             applied: 0,
             released: false,
             ended: Vec::new(),
@@ -176,7 +185,8 @@ impl Account {
         if outbox.is_empty() && !finished {
             return;
         }
-        self.slots.push(outbox.slots);
+        let ended = u32::try_from(outbox.ended.len()).unwrap_or(u32::MAX);
+        self.effects.push(Effect { slots: outbox.slots, ended });
         let settlement = self.settlement(outbox, finished);
         self.settlements.push(settlement);
         self.released = finished;
@@ -236,17 +246,17 @@ impl Account {
     }
 
     fn apply_one(&mut self, lane: &Shared) {
-        let slots = std::mem::take(&mut self.slots[self.applied]);
+        let Effect { slots, ended } = std::mem::take(&mut self.effects[self.applied]);
         lane.slots.add_permits(slots as usize);
+        lane.metrics.settled(u64::from(ended));
         self.applied += 1;
     }
 
-    fn report(&self, lane: &Shared, completed: bool) {
+    fn report(&self, completed: bool) {
         let elapsed = Instant::now().duration_since(self.hold.claimed_at());
         let messages: u32 = self.ended.iter().map(|(_, messages)| messages).sum();
         let ended = words(&self.ended);
         let rate = f64::from(messages) / elapsed.as_secs_f64().max(1e-6);
-        lane.metrics.settled(u64::from(messages));
         tracing::info!(
             batch.id = %self.hold.job.id,
             chunk = self.hold.chunk,
@@ -261,7 +271,8 @@ impl Account {
 
     /// Gives back the slots of outcomes that can't be settled any more.
     fn report_lost(&self, lane: &Shared) {
-        let refused = self.slots.iter().sum::<u32>() + self.hold.bury().slots;
+        let refused =
+            self.effects.iter().map(|effect| effect.slots).sum::<u32>() + self.hold.bury().slots;
         lane.slots.add_permits(refused as usize);
         lane.metrics.lease_lost();
         lane.metrics.late_outcomes_refused(u64::from(refused));

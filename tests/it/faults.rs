@@ -142,10 +142,10 @@ async fn a_worker_that_stood_still_past_its_lease_changes_nothing_afterwards() {
     let id = stage.post(MESSAGES as usize).await;
     eventually("load", PATIENCE, async || (beside.count() >= 1_000).then_some(())).await;
     still.pause();
-    let before = beside.taken_in();
     let other = stage.worker().start().await;
     let complete = one_report(&stage.client, &stage.receiver, &id, LONG).await;
     assert_eq!(counts(&complete), these([("sent", u64::from(MESSAGES))]));
+    let before = beside.taken_in();
     still.resume();
     eventually("its notice that leases are lost", PATIENCE, async || {
         (figure(&still.health(), "ringback_process_leases_lost_total").await > 0).then_some(())

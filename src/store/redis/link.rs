@@ -25,6 +25,12 @@ pub(super) struct Link {
     connection: ConnectionManager,
 }
 
+/// How much longer a call is repeated.
+struct Patience {
+    begun: Instant,
+    waits: std::slice::Iter<'static, Duration>,
+}
+
 // === impl Link ===
 
 impl Link {
@@ -49,17 +55,13 @@ impl Link {
         key: &str,
         arguments: impl Fn(&mut Cmd),
     ) -> Result<Value, StoreError> {
-        let begun = Instant::now();
-        for wait in REPEATS {
+        let mut patience = Patience::default();
+        loop {
             match self.run_once(script, key, &arguments).await {
-                Err(error) if error.is_passing() && begun.elapsed() < REPEAT_FOR => {
-                    tracing::debug!(script = script.name, %error, "a store call is repeated");
-                    tokio::time::sleep(wait).await;
-                }
+                Err(error) => patience.after(error).await?,
                 answer => return answer,
             }
         }
-        self.run_once(script, key, &arguments).await
     }
 
     /// Runs a script whose repetition would do something again.
@@ -83,27 +85,61 @@ impl Link {
         }
     }
 
-    /// Asks one plain command.
+    /// Asks one plain command, which must be harmless to repeat.
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.command(command).await.map_err(|error| sort(&error))
+        let mut patience = Patience::default();
+        loop {
+            match self.command(command).await {
+                Err(error) => patience.after(sort(&error)).await?,
+                Ok(answer) => return Ok(answer),
+            }
+        }
     }
 
-    /// Asks several plain commands in one round trip.
+    /// Asks several plain commands in one round trip, which must be harmless to repeat.
     pub(super) async fn ask_all(&self, commands: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let count = commands.len();
         if count == 0 {
             return Ok(Vec::new());
         }
-        let mut connection = self.connection.clone();
-        let answers = connection.req_packed_commands(commands, 0, count).await;
-        answers
-            .and_then(|values| values.into_iter().map(Value::extract_error).collect())
-            .map_err(|error| sort(&error))
+        let mut patience = Patience::default();
+        loop {
+            let mut connection = self.connection.clone();
+            let answers = connection.req_packed_commands(commands, 0, count).await;
+            let answers =
+                answers.and_then(|values| values.into_iter().map(Value::extract_error).collect());
+            match answers {
+                Err(error) => patience.after(sort(&error)).await?,
+                Ok(answers) => return Ok(answers),
+            }
+        }
     }
 
     async fn command(&self, command: &Cmd) -> Result<Value, RedisError> {
         let mut connection = self.connection.clone();
         connection.req_packed_command(command).await.and_then(Value::extract_error)
+    }
+}
+
+// === impl Patience ===
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { begun: Instant::now(), waits: REPEATS.iter() }
+    }
+}
+
+impl Patience {
+    /// Waits until a call that failed may be repeated.
+    ///
+    /// # Errors
+    /// The call's own, if a repeat would not help or enough were made.
+    async fn after(&mut self, error: StoreError) -> Result<(), StoreError> {
+        let repeats = error.is_passing() && self.begun.elapsed() < REPEAT_FOR;
+        let Some(wait) = self.waits.next().filter(|_| repeats) else { return Err(error) };
+        tracing::debug!(%error, "a store call is repeated");
+        tokio::time::sleep(*wait).await;
+        Ok(())
     }
 }
 
