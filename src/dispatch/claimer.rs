@@ -5,7 +5,7 @@
 //! goes back, so that other batches get theirs.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -90,9 +90,7 @@ impl Claimer {
                 }
             }
         }
-        self.lane.close(Wish::Pause, |_| true);
-        self.lane.closed.store(true, Ordering::SeqCst);
-        self.lane.settle.notify_one();
+        self.lane.close_down();
     }
 
     /// Ends turns, and claims once if more is wanted. `true` if it claimed.

@@ -63,7 +63,7 @@ pub(super) struct Shared {
     /// Outcomes recorded since the settler last looked.
     unsettled: AtomicU32,
     /// Whether the claimer has stopped: then the settler ends with the last hold.
-    pub(super) closed: AtomicBool,
+    closed: AtomicBool,
 }
 
 // === impl Shared ===
@@ -168,6 +168,11 @@ impl Shared {
         self.unsettled.store(0, Ordering::Relaxed);
     }
 
+    /// Whether outcomes were recorded since the settler last looked.
+    pub(super) fn has_outcomes(&self) -> bool {
+        self.unsettled.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether a round of outcomes is full.
     pub(super) fn round_is_full(&self) -> bool {
         self.unsettled.load(Ordering::Relaxed) >= self.round()
@@ -175,17 +180,29 @@ impl Shared {
 
     /// So many outcomes are worth a settlement at once.
     fn round(&self) -> u32 {
-        (self.max_in_flight / 2).clamp(1, 1_000)
+        (self.max_in_flight * 3 / 4).clamp(1, 1_000)
     }
 
     pub(super) fn active(&self) -> Vec<Arc<Hold>> {
         self.active.lock().clone()
     }
 
+    /// Whether the claimer has stopped and the last hold has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.closed.load(Ordering::SeqCst) && self.active.lock().is_empty()
+    }
+
     /// Forgets a hold that has ended.
     pub(super) fn remove(&self, ended: &Arc<Hold>) {
         self.active.lock().retain(|hold| !Arc::ptr_eq(hold, ended));
         self.wanted.notify_one();
+    }
+
+    /// The claimer has stopped: what is in hand goes back.
+    pub(super) fn close_down(&self) {
+        self.close(Wish::Pause, |_| true);
+        self.closed.store(true, Ordering::SeqCst);
+        self.settle.notify_one();
     }
 
     /// Closes holds that `which` names, as `wish` says.

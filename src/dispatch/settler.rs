@@ -1,17 +1,17 @@
 //! The settler: brings outcomes into the store, many at a time.
 //!
 //! It settles as soon as a round of outcomes is full, a hold is finished, or the first outcome has
-//! waited long enough. Settlements of a hold are numbered; the store applies each once and in order.
-//! All of them are kept until the hold ends, so that a store that lost the last ones (a failover to
-//! an older copy) gets them again.
+//! waited long enough; a few settlements may be on their way at once. Those of one hold are numbered,
+//! and the store applies each once and in order. All of them are kept until the hold ends, so that a
+//! store that lost the last ones (a failover to an older copy) gets them again.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::{
     hold::{Hold, Outbox},
@@ -24,24 +24,40 @@ use crate::{
 
 /// The longest an outcome waits for others.
 const WINDOW: Duration = Duration::from_millis(2);
+/// The most settlements on their way, beyond which outcomes wait for an answer.
+const CALLS_MAX: usize = 4;
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Settler {
     lane: Arc<Shared>,
     accounts: Vec<Account>,
+    calls: FuturesUnordered<BoxFuture<'static, Answer>>,
     backoff: Duration,
+}
+
+/// The store's answer to the settlement of this number (from 0) of a hold.
+struct Answer {
+    hold: Arc<Hold>,
+    number: usize,
+    settled: Result<Settled, StoreError>,
 }
 
 /// What was settled of one hold, and what is to be.
 struct Account {
     hold: Arc<Hold>,
     /// All settlements of this hold; the first one has sequence 1.
-    settlements: Vec<Settlement>,
+    settlements: Vec<Arc<Settlement>>,
     /// What each of them brings about once it is applied.
     effects: Vec<Effect>,
     /// How many of them the store has applied.
     applied: usize,
+    /// How many of them were sent, and not found missing since.
+    sent: usize,
+    /// How many answers are awaited.
+    awaited: usize,
+    /// Whether some must be sent again, once no answer is awaited.
+    repeats: bool,
     /// Whether the last of them lets go of the chunk.
     released: bool,
     /// How many messages ended, by state.
@@ -57,10 +73,9 @@ struct Effect {
     ended: u32,
 }
 
-/// What is left to do for a hold after the store has answered.
-enum Progress {
-    GoesOn,
-    Ended { completed: bool },
+/// How a hold ended.
+enum Ending {
+    Settled { completed: bool },
     Lost,
 }
 
@@ -68,43 +83,24 @@ enum Progress {
 
 impl Settler {
     pub(super) fn new(lane: Arc<Shared>) -> Self {
-        Self { lane, accounts: Vec::new(), backoff: BACKOFF_FIRST }
+        let calls = FuturesUnordered::new();
+        Self { lane, accounts: Vec::new(), calls, backoff: BACKOFF_FIRST }
     }
 
     /// Settles until the claimer has stopped and the last hold has ended.
     pub(super) async fn run(mut self) {
-        loop {
-            if self.lane.closed.load(Ordering::SeqCst) && self.lane.active().is_empty() {
-                return;
-            }
-            self.wait().await;
-            self.lane.looked();
-            self.collect();
-            self.settle().await;
-        }
-    }
-
-    async fn wait(&self) {
-        if self.accounts.iter().any(Account::has_work) {
-            return;
-        }
-        self.lane.settle.notified().await;
-        let window = tokio::time::sleep(WINDOW);
-        tokio::pin!(window);
-        while !self.lane.round_is_full() && !self.any_finished() {
+        while !self.lane.is_over() {
+            let may_call = self.calls.len() < CALLS_MAX;
             tokio::select! {
-                () = &mut window => return,
-                () = self.lane.settle.notified() => {}
+                Some(answer) = self.calls.next() => self.take_in(answer).await,
+                () = wait(&self.lane, &self.accounts), if may_call => self.settle(),
             }
         }
     }
 
-    fn any_finished(&self) -> bool {
-        self.lane.active().iter().any(|hold| hold.is_finished() || hold.is_lost())
-    }
-
-    /// Makes a settlement of what each hold has to say.
-    fn collect(&mut self) {
+    /// Makes a settlement of what each hold has to say, and sends it.
+    fn settle(&mut self) {
+        self.lane.looked();
         for hold in self.lane.active() {
             let known = self.accounts.iter().position(|account| Arc::ptr_eq(&account.hold, &hold));
             let at = known.unwrap_or_else(|| {
@@ -113,38 +109,59 @@ impl Settler {
             });
             self.accounts[at].collect();
         }
+        self.send();
+        self.end_lost();
     }
 
-    async fn settle(&mut self) {
-        let lane = &self.lane;
-        let calls = self.accounts.iter_mut().filter(|account| account.has_work()).map(
-            |account| async move {
-                let progress = account.settle(lane).await;
-                (Arc::clone(&account.hold), progress)
-            },
-        );
-        let mut failed = None;
-        for (hold, progress) in join_all(calls).await {
-            match progress {
-                Ok(Progress::GoesOn) => {}
-                Ok(ended) => self.end(&hold, &ended),
-                Err(error) => failed = Some(error),
+    fn send(&mut self) {
+        for account in self.accounts.iter_mut().filter(|account| !account.hold.is_lost()) {
+            while let Some((number, settlement)) = account.next_to_send() {
+                let (lane, hold) = (Arc::clone(&self.lane), Arc::clone(&account.hold));
+                let call = async move {
+                    let settled = lane.store.dispatch.settle(&settlement).await;
+                    Answer { hold, number, settled }
+                };
+                self.calls.push(call.boxed());
             }
         }
-        match failed {
-            None => self.backoff = BACKOFF_FIRST,
-            Some(error) => self.back_off(&error).await,
+    }
+
+    async fn take_in(&mut self, answer: Answer) {
+        let Answer { hold, number, settled } = answer;
+        let found = self.accounts.iter().position(|account| Arc::ptr_eq(&account.hold, &hold));
+        // A hold may end before its last answer is heard: a later one said it all.
+        let Some(at) = found else { return };
+        let account = &mut self.accounts[at];
+        account.awaited -= 1;
+        match settled {
+            Ok(settled) => {
+                self.backoff = BACKOFF_FIRST;
+                if let Some(ending) = account.apply(number, settled, &self.lane) {
+                    self.end(at, &ending);
+                }
+            }
+            Err(error) => {
+                account.repeats = true;
+                self.back_off(&error).await;
+            }
+        }
+        self.send();
+        self.end_lost();
+    }
+
+    fn end_lost(&mut self) {
+        let lost = |account: &Account| account.hold.is_lost() && account.awaited == 0;
+        while let Some(at) = self.accounts.iter().position(lost) {
+            self.end(at, &Ending::Lost);
         }
     }
 
-    fn end(&mut self, hold: &Arc<Hold>, progress: &Progress) {
-        let found = self.accounts.iter().position(|account| Arc::ptr_eq(&account.hold, hold));
-        let Some(account) = found.map(|at| self.accounts.swap_remove(at)) else { return };
-        self.lane.remove(hold);
-        match progress {
-            Progress::Lost => account.report_lost(&self.lane),
-            Progress::Ended { completed } => account.report(*completed),
-            Progress::GoesOn => {}
+    fn end(&mut self, at: usize, ending: &Ending) {
+        let account = self.accounts.swap_remove(at);
+        self.lane.remove(&account.hold);
+        match ending {
+            Ending::Lost => account.report_lost(&self.lane),
+            Ending::Settled { completed } => account.report(*completed),
         }
     }
 
@@ -157,6 +174,35 @@ impl Settler {
     }
 }
 
+/// Resolves when there is something to settle, or when the lane is over.
+async fn wait(lane: &Shared, accounts: &[Account]) {
+    while !lane.has_outcomes() && !is_urgent(lane, accounts) {
+        if lane.is_over() {
+            return;
+        }
+        lane.settle.notified().await;
+    }
+    let window = tokio::time::sleep(WINDOW);
+    tokio::pin!(window);
+    while !lane.round_is_full() && !is_urgent(lane, accounts) {
+        tokio::select! {
+            () = &mut window => return,
+            () = lane.settle.notified() => {}
+        }
+    }
+}
+
+/// Whether a hold waits to be let go of.
+fn is_urgent(lane: &Shared, accounts: &[Account]) -> bool {
+    let over = |hold: &Arc<Hold>| {
+        let account = accounts.iter().find(|account| Arc::ptr_eq(&account.hold, hold));
+        let (released, awaited) =
+            account.map_or((false, 0), |known| (known.released, known.awaited));
+        hold.is_finished() && !released || hold.is_lost() && awaited == 0
+    };
+    lane.active().iter().any(over)
+}
+
 // === impl Account ===
 
 impl Account {
@@ -166,13 +212,12 @@ impl Account {
             settlements: Vec::new(),
             effects: Vec::new(),
             applied: 0,
+            sent: 0,
+            awaited: 0,
+            repeats: false,
             released: false,
             ended: Vec::new(),
         }
-    }
-
-    fn has_work(&self) -> bool {
-        self.applied < self.settlements.len() || self.hold.is_lost()
     }
 
     fn collect(&mut self) {
@@ -188,7 +233,7 @@ impl Account {
         let ended = u32::try_from(outbox.ended.len()).unwrap_or(u32::MAX);
         self.effects.push(Effect { slots: outbox.slots, ended });
         let settlement = self.settlement(outbox, finished);
-        self.settlements.push(settlement);
+        self.settlements.push(Arc::new(settlement));
         self.released = finished;
     }
 
@@ -213,43 +258,55 @@ impl Account {
         }
     }
 
-    /// Sends what the store has not applied, in order.
-    async fn settle(&mut self, lane: &Shared) -> Result<Progress, StoreError> {
-        if self.hold.is_lost() {
-            return Ok(Progress::Lost);
-        }
-        while let Some(settlement) = self.settlements.get(self.applied) {
-            match lane.store.dispatch.settle(settlement).await? {
-                Settled::Applied(wish) => {
-                    self.apply_one(lane);
-                    if wish != Wish::Go {
-                        self.hold.close(wish);
-                    }
-                }
-                Settled::Done { completed } => {
-                    self.apply_one(lane);
-                    return Ok(Progress::Ended { completed });
-                }
-                Settled::Behind(sequence) => {
-                    tracing::warn!(batch.id = %self.hold.job.id, chunk = self.hold.chunk, "the store lost settlements; they are repeated");
-                    self.applied =
-                        usize::try_from(sequence).unwrap_or(usize::MAX).min(self.applied);
-                }
-                Settled::Lost => {
-                    self.hold.lose();
-                    return Ok(Progress::Lost);
-                }
+    /// The next settlement to send, with its number. After a failure, those that were not applied
+    /// are sent again, but not before every answer is in.
+    fn next_to_send(&mut self) -> Option<(usize, Arc<Settlement>)> {
+        if self.repeats {
+            if self.awaited > 0 {
+                return None;
             }
+            self.sent = self.applied;
+            self.repeats = false;
         }
-        let ended = self.released && self.applied == self.settlements.len();
-        Ok(if ended { Progress::Ended { completed: false } } else { Progress::GoesOn })
+        let (number, settlement) = (self.sent, self.settlements.get(self.sent)?);
+        self.sent += 1;
+        self.awaited += 1;
+        Some((number, Arc::clone(settlement)))
     }
 
-    fn apply_one(&mut self, lane: &Shared) {
-        let Effect { slots, ended } = std::mem::take(&mut self.effects[self.applied]);
-        lane.slots.add_permits(slots as usize);
-        lane.metrics.settled(u64::from(ended));
-        self.applied += 1;
+    /// Takes in what the store said to the settlement of this number.
+    fn apply(&mut self, number: usize, settled: Settled, lane: &Shared) -> Option<Ending> {
+        match settled {
+            Settled::Applied(wish) => {
+                self.apply_to(number, lane);
+                if wish != Wish::Go {
+                    self.hold.close(wish);
+                }
+            }
+            Settled::Done { completed } => {
+                self.apply_to(number, lane);
+                return Some(Ending::Settled { completed });
+            }
+            Settled::Behind(sequence) => {
+                tracing::warn!(batch.id = %self.hold.job.id, chunk = self.hold.chunk, "the store lacks settlements; they are repeated");
+                let applied = usize::try_from(sequence).unwrap_or(usize::MAX);
+                self.applied = self.applied.min(applied);
+                self.repeats = true;
+            }
+            Settled::Lost => self.hold.lose(),
+        }
+        let let_go = self.released && self.applied == self.settlements.len();
+        let_go.then_some(Ending::Settled { completed: false })
+    }
+
+    /// The settlement of this number is applied, and so are all before it.
+    fn apply_to(&mut self, number: usize, lane: &Shared) {
+        while self.applied <= number {
+            let Effect { slots, ended } = std::mem::take(&mut self.effects[self.applied]);
+            lane.slots.add_permits(slots as usize);
+            lane.metrics.settled(u64::from(ended));
+            self.applied += 1;
+        }
     }
 
     fn report(&self, completed: bool) {

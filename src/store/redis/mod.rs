@@ -139,6 +139,7 @@ fn tcp() -> TcpSettings {
 
 async fn check(link: &Link, partitions: u16) -> Result<(), ConnectError> {
     refuse_eviction(link).await?;
+    load_scripts(link).await?;
     let mut calls = redis::pipe();
     calls.cmd("HSETNX").arg(keys::META).arg("schema").arg(SCHEMA);
     calls.cmd("HSETNX").arg(keys::META).arg("partitions").arg(partitions);
@@ -154,6 +155,15 @@ async fn check(link: &Link, partitions: u16) -> Result<(), ConnectError> {
         return Err(ConnectError::Partitions { configured: partitions, found: made_with });
     }
     Ok(())
+}
+
+/// A server that forgets them gets them again when they are called.
+async fn load_scripts(link: &Link) -> Result<(), StoreError> {
+    let mut calls = redis::pipe();
+    for script in scripts::ALL.iter() {
+        calls.cmd("SCRIPT").arg("LOAD").arg(&script.code);
+    }
+    link.ask_all(&calls).await.map(|_| ())
 }
 
 async fn refuse_eviction(link: &Link) -> Result<(), ConnectError> {

@@ -30,6 +30,9 @@ macro_rules! scripts {
             Script::new($file, $lib, include_str!(concat!("scripts/", $file, ".lua")))
         });)*
 
+        /// All of them, for a server that has not met them yet.
+        pub(super) static ALL: LazyLock<Vec<&'static Script>> = LazyLock::new(|| vec![$(&*$name),*]);
+
         #[cfg(test)]
         const SOURCES: &[(&str, &str)] =
             &[$(($file, include_str!(concat!("scripts/", $file, ".lua")))),*];
