@@ -18,7 +18,7 @@ use crate::{
 
 const CONCURRENCY: usize = 64;
 const ROUNDS: usize = 5;
-const LONGEST: Duration = Duration::from_secs(120);
+const LONGEST: Duration = Duration::from_mins(2);
 
 /// Through the `http` provider, all included.
 pub(crate) async fn http() {

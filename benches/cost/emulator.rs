@@ -10,7 +10,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 43\r\n\r\n\
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 43\r\n\r\n\
     {\"id\":\"MK0123456789abcdef0123456789abcdef\"}";
 
 /// When each request of the served connections had been read.
@@ -60,7 +61,8 @@ async fn serve_one(mut stream: TcpStream, arrivals: Option<&Arrivals>) -> std::i
 fn request_length(bytes: &[u8]) -> Option<usize> {
     let head = memmem::find(bytes, b"\r\n\r\n")? + 4;
     let name = b"content-length:";
-    let found = bytes[..head].windows(name.len()).position(|word| word.eq_ignore_ascii_case(name))?;
+    let found =
+        bytes[..head].windows(name.len()).position(|word| word.eq_ignore_ascii_case(name))?;
     let digits = &bytes[found + name.len()..head];
     let end = memchr::memchr(b'\r', digits)?;
     let body: usize = std::str::from_utf8(&digits[..end]).ok()?.trim().parse().ok()?;

@@ -180,7 +180,7 @@ impl Shared {
 
     /// So many outcomes are worth a settlement at once.
     fn round(&self) -> u32 {
-        (self.max_in_flight * 3 / 4).clamp(1, 1_000)
+        (self.max_in_flight / 2).clamp(1, 1_000)
     }
 
     pub(super) fn active(&self) -> Vec<Arc<Hold>> {

@@ -243,8 +243,8 @@ mod tests {
     const POLICY: RetryPolicy = RetryPolicy {
         attempts: 3,
         first: Duration::from_secs(1),
-        longest: Duration::from_secs(60),
-        give_up_after: Duration::from_secs(600),
+        longest: Duration::from_mins(1),
+        give_up_after: Duration::from_mins(10),
     };
     const NOW: UnixMs = UnixMs(1_000_000);
 

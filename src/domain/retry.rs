@@ -50,8 +50,8 @@ mod tests {
     const POLICY: RetryPolicy = RetryPolicy {
         attempts: 6,
         first: Duration::from_millis(500),
-        longest: Duration::from_secs(60),
-        give_up_after: Duration::from_secs(86_400),
+        longest: Duration::from_mins(1),
+        give_up_after: Duration::from_hours(24),
     };
 
     #[test]

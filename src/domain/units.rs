@@ -194,8 +194,8 @@ mod tests {
     fn quantities_read_and_write_back() {
         let text = r#"{"wait":"7d","schedule":["250ms","2h"],"bytes":"64MiB","rate":"600/m"}"#;
         let sample: Sample = serde_json::from_str(text).unwrap();
-        assert_eq!(sample.wait, Duration::from_secs(7 * 86_400));
-        assert_eq!(sample.schedule, [Duration::from_millis(250), Duration::from_secs(7_200)]);
+        assert_eq!(sample.wait, Duration::from_hours(168));
+        assert_eq!(sample.schedule, [Duration::from_millis(250), Duration::from_hours(2)]);
         assert_eq!(sample.bytes, 64 << 20);
         assert_eq!(sample.rate.interval(), Duration::from_millis(100));
         let again = serde_json::from_str(&serde_json::to_string(&sample).unwrap()).unwrap();

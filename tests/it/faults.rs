@@ -294,12 +294,10 @@ async fn a_callback_whose_notifier_died_is_delivered_by_the_next_one() {
     first.kill();
     let path = format!("/v1/batches/{id}/callbacks");
     let attempts = client.get(&path).await.json();
-    let interrupted = &attempts["attempts"][0];
-    assert_eq!((&interrupted["number"], &interrupted["error"]), (&json!(1), &json!("interrupted")));
-    assert!(
-        interrupted["status"].is_null() && !attempts["next_attempt_at"].is_null(),
-        "{attempts}"
-    );
+    let begun = &attempts["attempts"][0];
+    // Until its lease is over, nobody can tell it from one that is under way.
+    assert_eq!((&begun["number"], &begun["error"]), (&json!(1), &Value::Null), "{attempts}");
+    assert!(begun["status"].is_null() && !attempts["next_attempt_at"].is_null(), "{attempts}");
     let _second = notifier().start().await;
     let deliveries = receiver.wait_for(2, PATIENCE).await;
     for delivery in &deliveries {

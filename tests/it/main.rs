@@ -12,5 +12,5 @@ mod layers;
 mod licences;
 mod process;
 mod samples;
-mod store;
 mod scene;
+mod store;

@@ -118,10 +118,15 @@ impl RedisStore {
         }
         let batches = self.link.ask_all(&calls).await?;
         for ((id, number, body), fields) in events.into_iter().zip(batches) {
-            if let Some(batch) = codec::batch(id, &codec::fields(fields)?)? {
-                taken.push(TakenEvent { batch, number, body })
-            } else {
-                tracing::error!(batch.id = %id, "an event has no batch: the store lost it")
+            // One that can't be read must not hold the others up.
+            match codec::fields(fields).and_then(|fields| codec::batch(id, &fields)) {
+                Ok(Some(batch)) => taken.push(TakenEvent { batch, number, body }),
+                Ok(None) => {
+                    tracing::error!(batch.id = %id, "an event has no batch: the store lost it");
+                }
+                Err(error) => {
+                    tracing::error!(batch.id = %id, %error, "an event's batch can't be read");
+                }
             }
         }
         Ok(())

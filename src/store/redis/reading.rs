@@ -72,15 +72,19 @@ impl Reading for RedisStore {
         let mut calls = redis::pipe();
         calls.cmd("LRANGE").arg(keys::attempts(id)).arg(0).arg(-1);
         calls.cmd("ZSCORE").arg(keys::PartitionKeys(keys::of(id)).events()).arg(id.ulid());
+        calls.cmd("TIME");
         let mut answers = self.link.ask_all(&calls).await?.into_iter();
-        let lines = codec::list(answers.next().unwrap_or(Value::Nil))?;
-        let next = answers.next().filter(|score| *score != Value::Nil);
-        let attempts = lines.into_iter().map(attempt).collect::<Result<Vec<_>, _>>()?;
+        let mut next = || answers.next().unwrap_or(Value::Nil);
+        let (lines, due, now) = (codec::list(next())?, next(), UnixMs(time_ms(next())?));
+        let due = Some(due).filter(|due| *due != Value::Nil).map(score_ms).transpose()?.map(UnixMs);
+        let mut attempts = lines.into_iter().map(attempt).collect::<Result<Vec<_>, _>>()?;
+        let last = attempts.last_mut().filter(|last| last.end == interrupted());
+        if let Some(last) = last.filter(|_| due.is_some_and(|due| due > now)) {
+            // Its lease runs: it is under way.
+            last.end = AttemptEnd::default();
+        }
         let pending = batch.callback == CallbackState::Pending;
-        Ok(Some(AttemptsView {
-            attempts,
-            next_attempt_at: next.filter(|_| pending).map(score_ms).transpose()?.map(UnixMs),
-        }))
+        Ok(Some(AttemptsView { attempts, next_attempt_at: due.filter(|_| pending) }))
     }
 
     async fn stats(&self, providers: &[String]) -> Result<Stats, StoreError> {
@@ -208,11 +212,14 @@ fn attempt(line: Value) -> Result<AttemptRecord, StoreError> {
     let mut parts = line.splitn(3, ' ');
     let mut part = || parts.next().unwrap_or_default();
     let (number, at, end) = (part(), part(), part());
-    let interrupted =
-        || AttemptEnd { error: Some("interrupted".to_owned()), ..AttemptEnd::default() };
     Ok(AttemptRecord {
         number: number.parse().map_err(|_| codec::unexpected("an attempt without a number"))?,
         at: UnixMs(at.parse().map_err(|_| codec::unexpected("an attempt without a time"))?),
         end: serde_json::from_str(end).unwrap_or_else(|_| interrupted()),
     })
+}
+
+/// The end of an attempt that nobody recorded.
+fn interrupted() -> AttemptEnd {
+    AttemptEnd { error: Some("interrupted".to_owned()), ..AttemptEnd::default() }
 }

@@ -497,6 +497,7 @@ async fn an_interrupted_attempt_uses_up_its_number(on: Fixture) {
     assert_eq!(again.number, 2);
     let view = on.store.reading.attempts(ACCOUNT, id).await.expect("a read").expect("the batch");
     assert_eq!(view.attempts[0].end.error.as_deref(), Some("interrupted"));
+    assert_eq!(view.attempts[1].end, AttemptEnd::default(), "it is under way");
     assert!(view.next_attempt_at.is_some());
 }
 
@@ -583,10 +584,10 @@ async fn messages_are_told_with_their_states(on: Fixture) {
 async fn a_pause_of_a_provider_holds_for_all(on: Fixture) {
     let dispatch = &on.store.dispatch;
     assert_eq!(dispatch.paused(&on.provider).await.expect("an answer"), Duration::ZERO);
-    dispatch.throttle(&on.provider, Duration::from_secs(60)).await.expect("paused");
+    dispatch.throttle(&on.provider, Duration::from_mins(1)).await.expect("paused");
     dispatch.throttle(&on.provider, Duration::from_secs(1)).await.expect("not shortened");
     let left = dispatch.paused(&on.provider).await.expect("an answer");
-    assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(60), "{left:?}");
+    assert!(left > Duration::from_secs(50) && left <= Duration::from_mins(1), "{left:?}");
     let request = request(&on.provider, 10);
     let granted = dispatch.grant(&request).await.expect("an answer");
     assert!(matches!(granted, ringback::store::Grant::Later { paused: true, .. }), "{granted:?}");
@@ -617,7 +618,7 @@ async fn grants_never_overlap(on: Fixture) {
 fn request(provider: &str, wanted: u32) -> ringback::store::GrantRequest<'_> {
     ringback::store::GrantRequest {
         provider,
-        interval: Duration::from_micros(5_000),
+        interval: Duration::from_millis(5),
         burst_us: 50_000,
         wanted,
     }

@@ -39,9 +39,8 @@ impl Fixture {
     /// A store of its own.
     pub(crate) async fn start() -> Self {
         let server = Redis::start().await;
-        let mut fixture = Self::on(&server.url(), 1).await;
-        fixture._server = Some(server);
-        fixture
+        let fixture = Self::on(&server.url(), 1).await;
+        Self { _server: Some(server), ..fixture }
     }
 
     /// A store on a server that others use too: what is done stays within a provider of its own.
