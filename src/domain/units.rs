@@ -166,12 +166,15 @@ pub mod size {
         ByteSize::deserialize(deserializer).map(|size| size.as_u64())
     }
 
-    /// Writes a size.
+    /// Writes a size exactly: in the largest unit that leaves no rest.
     ///
     /// # Errors
     /// Only those of `serializer`.
     pub fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&ByteSize::b(*bytes))
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        let fitting = units.into_iter().find(|(unit, _)| *bytes > 0 && bytes.is_multiple_of(*unit));
+        let (unit, name) = fitting.unwrap_or((1, "B"));
+        serializer.collect_str(&format_args!("{}{name}", bytes / unit))
     }
 }
 
@@ -198,8 +201,11 @@ mod tests {
         assert_eq!(sample.schedule, [Duration::from_millis(250), Duration::from_hours(2)]);
         assert_eq!(sample.bytes, 64 << 20);
         assert_eq!(sample.rate.interval(), Duration::from_millis(100));
-        let again = serde_json::from_str(&serde_json::to_string(&sample).unwrap()).unwrap();
-        assert_eq!(sample, again);
+        for bytes in [sample.bytes, 0, 1_000_001, 3 << 10] {
+            let written = Sample { bytes, schedule: sample.schedule.clone(), ..sample };
+            let again = serde_json::from_str(&serde_json::to_string(&written).unwrap()).unwrap();
+            assert_eq!(written, again);
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Connections to the provider, kept between exchanges.
 //!
 //! Whoever uses a connection also drives it, in the same task: an exchange wakes no other task, and
-//! no thread waits for another. That is why this pool exists; the pooled client of hyper-util has a
-//! task of its own behind each connection, and sent a quarter less in the same time. A connection
-//! that was closed while it lay idle is found out before anything is written to it.
+//! no thread waits for another. That is why this pool exists: the pooled client of hyper-util has a
+//! task of its own behind each connection, and cost about a sixth more processor time a message. A
+//! connection that was closed while it lay idle is found out before anything is written to it.
 
 use std::{
     error::Error,
