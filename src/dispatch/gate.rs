@@ -2,10 +2,13 @@
 //!
 //! A rate belongs to the provider, not to a worker. The store hands out runs of send times, so that
 //! all workers together never exceed it (I9); a message leaves at its time or after, and a time
-//! that has passed for more than the burst is dropped. Senders pass one behind the other, and take
-//! their message inside, so that no time is spent on a message that another sender took.
+//! that has passed for more than the burst is dropped. A limiter of this process's own stands
+//! behind that: a reply that came late moves its run, and no moved run may exceed the rate. Senders
+//! pass one behind the other, and take their message inside, so that no time is spent on a message
+//! that another sender took.
 
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use governor::{DefaultDirectRateLimiter, Quota, clock::Clock};
 use tokio::{sync::Mutex, time::sleep_until};
 
 use crate::{
@@ -34,6 +38,8 @@ pub(super) struct Gate {
     /// In microseconds after `epoch`.
     paused_until_us: AtomicU64,
     run: Mutex<Run>,
+    /// What this process alone may send.
+    own: Option<DefaultDirectRateLimiter>,
 }
 
 /// Send times that are left.
@@ -54,6 +60,7 @@ impl Gate {
             epoch,
             paused_until_us: AtomicU64::new(0),
             run: Mutex::new(Run { next: epoch, left: 0 }),
+            own: rate.and_then(quota).map(DefaultDirectRateLimiter::direct),
         }
     }
 
@@ -80,6 +87,8 @@ impl Gate {
                 self.wait_out_pause().await;
             } else if run.next > Instant::now() {
                 sleep_until(run.next.into()).await;
+            } else if let Some(wait) = self.too_fast() {
+                tokio::time::sleep(wait).await;
             } else {
                 let taken = take();
                 if taken.is_some() {
@@ -117,8 +126,15 @@ impl Gate {
 
     /// How many messages the rate lets leave within `time`; `None` without a rate.
     pub(super) fn within(&self, time: Duration) -> Option<u32> {
-        let messages = time.as_nanos() / self.rate?.interval().as_nanos();
-        Some(u32::try_from(messages).unwrap_or(u32::MAX).max(1))
+        self.rate.map(|rate| messages_within(rate, time).get())
+    }
+
+    /// How long this process must wait so as not to exceed the rate by itself; else the message
+    /// that leaves now is counted.
+    fn too_fast(&self) -> Option<Duration> {
+        let own = self.own.as_ref()?;
+        let not_until = own.check().err()?;
+        Some(not_until.wait_time_from(own.clock().now()))
     }
 
     async fn wait_out_pause(&self) {
@@ -158,6 +174,17 @@ impl Gate {
             }
         }
     }
+}
+
+fn quota(rate: Rate) -> Option<Quota> {
+    Some(Quota::with_period(rate.interval())?.allow_burst(messages_within(rate, BURST)))
+}
+
+/// How many messages a rate lets leave within `time`; at least one.
+fn messages_within(rate: Rate, time: Duration) -> NonZeroU32 {
+    let messages = time.as_nanos() / rate.interval().as_nanos().max(1);
+    let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+    NonZeroU32::new(messages).unwrap_or(NonZeroU32::MIN)
 }
 
 // === impl Run ===

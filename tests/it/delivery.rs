@@ -458,3 +458,22 @@ async fn a_retry_that_waits_over_a_restart_keeps_its_attempts() {
         );
     }
 }
+
+#[tokio::test]
+async fn workers_share_one_rate() {
+    const RATE: usize = 100;
+    const MESSAGES: usize = 300;
+    let paced = |setup: Setup| setup.set("providers.carrier.rate", &format!("{RATE}/s"));
+    let scene = Scene::start_with(paced).await;
+    let _second = paced(setup(&scene.redis, &scene.provider)).role("worker").start().await;
+    let id = scene.post(numbers(0..MESSAGES)).await;
+    scene.report(&id).await;
+    let calls = scene.provider.calls();
+    assert_eq!(calls.len(), MESSAGES);
+    // A rate may catch up 50 ms of itself; a machine that stalls moves a few calls more together.
+    let allowed = RATE + RATE / 20 + RATE / 10;
+    assert!(scene.provider.busiest_second() <= allowed, "{}", scene.provider.busiest_second());
+    let took = calls[MESSAGES - 1].at - calls[0].at;
+    let shortest = Duration::from_millis(1_000 * (MESSAGES - RATE / 20 - 1) as u64 / RATE as u64);
+    assert!(took + Duration::from_millis(100) >= shortest, "{took:?}");
+}
