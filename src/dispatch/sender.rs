@@ -116,8 +116,7 @@ impl Sender {
 
     /// What follows from the outcome of a try begun at `began`.
     fn next_of(&self, taken: &Taken, outcome: Outcome, began: Instant) -> Next {
-        let began = taken.hold.store_time(began);
-        let ended = taken.hold.store_time(Instant::now());
+        let (began, ended) = (taken.hold.store_time(began), taken.hold.store_time(Instant::now()));
         taken.open().after(outcome, &self.lane.policy, began, ended, rand::random())
     }
 

@@ -39,11 +39,11 @@ pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     target: Uri,
     /// The one used last is on top, with when that was: those at the bottom grow old.
-    idle: Mutex<Vec<(Instant, Connection)>>,
+    idle: Mutex<Vec<(Instant, Box<Connection>)>>,
     idle_max: usize,
 }
 
-/// One connection, used by one exchange at a time.
+/// One connection, used by one exchange at a time. It is large, and handed about in its box.
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: http1::Connection<Io, Full<Bytes>>,
@@ -69,17 +69,18 @@ impl Pool {
     }
 
     /// A connection that can take a request now.
-    pub(super) async fn take(&self) -> Result<Connection, Unreachable> {
+    pub(super) async fn take(&self) -> Result<Box<Connection>, Unreachable> {
         while let Some(mut connection) = self.take_idle() {
             if connection.ready().await.is_ok() {
                 return Ok(connection);
             }
         }
-        self.connect().await
+        // Boxed, so that the rare way does not make every exchange's future larger.
+        Box::pin(self.connect()).await
     }
 
     /// Keeps a connection whose exchange was read to its end.
-    pub(super) fn put(&self, connection: Connection) {
+    pub(super) fn put(&self, connection: Box<Connection>) {
         if connection.ended {
             return;
         }
@@ -93,7 +94,7 @@ impl Pool {
         }
     }
 
-    fn take_idle(&self) -> Option<Connection> {
+    fn take_idle(&self) -> Option<Box<Connection>> {
         let mut idle = self.idle.lock();
         let (since, connection) = idle.pop()?;
         if since.elapsed() > IDLE {
@@ -104,13 +105,13 @@ impl Pool {
         Some(connection)
     }
 
-    async fn connect(&self) -> Result<Connection, Unreachable> {
+    async fn connect(&self) -> Result<Box<Connection>, Unreachable> {
         let mut connector = self.connector.clone();
         let connector = connector.ready().await.map_err(Unreachable)?;
         let io = connector.call(self.target.clone()).await.map_err(Unreachable)?;
         let handshake = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(io).await;
         let (sender, driver) = handshake.map_err(|error| Unreachable(error.into()))?;
-        let mut connection = Connection { sender, driver, ended: false };
+        let mut connection = Box::new(Connection { sender, driver, ended: false });
         connection.ready().await.map_err(|error| Unreachable(error.into()))?;
         Ok(connection)
     }
