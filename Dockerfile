@@ -16,10 +16,14 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin ringback
+    && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin ringback \
+    && install --directory --owner ringback /var/lib/ringback
 COPY --from=build /usr/local/bin/ringback /usr/local/bin/ringback
 COPY config /etc/ringback
 USER ringback
+# Where the embedded store is, unless the configuration says otherwise.
+WORKDIR /var/lib/ringback
+VOLUME /var/lib/ringback
 EXPOSE 8080
 ENTRYPOINT ["ringback"]
 CMD ["serve"]

@@ -1,6 +1,7 @@
 //! The one wall clock, passed to whoever must know the time of day: ids and signatures.
 //!
-//! Leases, retries and rates never ask it; they go by the store's time.
+//! Leases, retries and rates go by the store's time, which is that of Redis; the embedded store's
+//! leases and retries go by this clock, for there is no other machine.
 
 use std::{fmt, sync::Arc};
 

@@ -7,12 +7,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::{
     bare,
     emulator::{self, Arrivals},
-    harness::{Client, Receiver, Redis, Ringback, Setup},
+    harness::{Backing, Client, Kind, Receiver, Redis, Ringback, Setup},
     report::{median, milliseconds, per_second, quantile, whole},
 };
 
@@ -21,11 +22,11 @@ const ROUNDS: usize = 5;
 const LONGEST: Duration = Duration::from_mins(2);
 
 /// Through the `http` provider, all included.
-pub(crate) async fn http() {
+pub(crate) async fn http(on: Kind) {
     const MESSAGES: usize = 100_000;
     let emulator = EmulatorProcess::start();
-    let redis = Redis::start().await;
-    let service = quiet(Ringback::on(&redis)).carrier(&emulator.url).start().await;
+    let store = Backing::start(on).await;
+    let service = quiet(Ringback::on(&store)).carrier(&emulator.url).start().await;
     let client = service.client();
     let receiver = Receiver::start();
     let mut ratios = Vec::new();
@@ -45,10 +46,10 @@ pub(crate) async fn http() {
 }
 
 /// Without a provider's cost: what Ringback itself can do.
-pub(crate) async fn mock() {
+pub(crate) async fn mock(on: Kind) {
     const MESSAGES: usize = 500_000;
-    let redis = Redis::start().await;
-    let service = quiet(Ringback::on(&redis)).start().await;
+    let store = Backing::start(on).await;
+    let service = quiet(Ringback::on(&store)).start().await;
     let client = service.client();
     let receiver = Receiver::start();
     let mut rates = Vec::new();
@@ -62,14 +63,14 @@ pub(crate) async fn mock() {
 }
 
 /// On an idle system, one message at a time.
-pub(crate) async fn latency() {
+pub(crate) async fn latency(on: Kind) {
     const SAMPLES: usize = 300;
     static ARRIVALS: Arrivals = Arrivals::new(Vec::new());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
     let provider = tokio::spawn(emulator::serve(listener, Some(&ARRIVALS)));
-    let redis = Redis::start().await;
-    let service = quiet(Ringback::on(&redis)).carrier(&url).start().await;
+    let store = Backing::start(on).await;
+    let service = quiet(Ringback::on(&store)).carrier(&url).start().await;
     let client = service.client();
     client.get("/readyz").await;
     let receiver = Receiver::start();
@@ -110,6 +111,24 @@ pub(crate) async fn memory() {
     let _worker = quiet(Ringback::on(&redis)).role("worker").role("notifier").start().await;
     receiver.wait_for(1, LONGEST).await;
     let done = (used_memory(&redis) - before) / MESSAGES as f64 - RECIPIENT_BYTES;
+    println!("  done, with a provider id of 34 bytes: {done:.1} bytes a message beyond it");
+}
+
+/// What a message costs on the disk beyond its recipient's own bytes.
+pub(crate) async fn disk() {
+    const MESSAGES: usize = 200_000;
+    const RECIPIENT_BYTES: f64 = 12.0;
+    let folder = tempfile::tempdir().expect("a folder");
+    let receiver = Receiver::start();
+    let mut api = quiet(Ringback::on(&folder)).role("api").start().await;
+    let batch = batch(MESSAGES, &receiver, &json!({"provider": "mock"}));
+    let accepted = api.client().post_batch(&batch).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text);
+    let queued = file_bytes(&mut api, &folder).await / MESSAGES as f64 - RECIPIENT_BYTES;
+    println!("  queued: {queued:.1} bytes a message beyond the recipient's {RECIPIENT_BYTES}");
+    let mut rest = quiet(Ringback::on(&folder)).role("worker").role("notifier").start().await;
+    receiver.wait_for(1, LONGEST).await;
+    let done = file_bytes(&mut rest, &folder).await / MESSAGES as f64 - RECIPIENT_BYTES;
     println!("  done, with a provider id of 34 bytes: {done:.1} bytes a message beyond it");
 }
 
@@ -177,6 +196,13 @@ fn used_memory(redis: &Redis) -> f64 {
     let info = redis.ask("INFO memory");
     let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
     line.and_then(|bytes| bytes.trim().parse().ok()).expect("used_memory")
+}
+
+/// The size of the store's file, once its process has ended and folded everything in.
+async fn file_bytes(process: &mut Ringback, folder: &TempDir) -> f64 {
+    process.terminate();
+    process.wait_for_exit(LONGEST).await;
+    std::fs::metadata(folder.path().join("ringback.db")).expect("the file").len() as f64
 }
 
 /// The emulator in a process of its own. Killed when dropped.

@@ -1,9 +1,10 @@
 //! What Ringback costs, as ratios in one run.
 //!
-//! `cargo bench` runs every case; `cargo bench -- http mock` those two. Machines differ and are
+//! `cargo bench` runs every case; `cargo bench -- http mock` those two, `cargo bench -- http embedded`
+//! one of them on one store. Machines differ and are
 //! noisy, so a rate is always given beside that of a bare reqwest loop against the same emulator in
-//! the same run. Each case starts a redis-server (AOF, everysec) and the release build of the
-//! service for itself. Nothing here is a test: the figures are to be read by a person.
+//! the same run. Each case starts the release build of the service for itself, with a
+//! redis-server (AOF, everysec) or an embedded store (synced every second). Nothing here is a test: the figures are to be read by a person.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -11,25 +12,36 @@ mod bare;
 mod cases;
 mod emulator;
 #[path = "../../tests/it/harness/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the harness serves the tests first")]
+#[expect(dead_code, unused_imports, unused_macros, reason = "the harness serves the tests first")]
 mod harness;
 mod report;
 
-/// Name, what it measures, and how.
-type Case = (&'static str, &'static str, fn() -> futures_util::future::LocalBoxFuture<'static, ()>);
+use futures_util::future::LocalBoxFuture;
+
+use self::harness::Kind;
+
+/// Name, what it measures, on which stores, and how.
+type Case = (&'static str, &'static str, &'static [Kind], fn(Kind) -> LocalBoxFuture<'static, ()>);
+
+const BOTH: &[Kind] = &[Kind::Embedded, Kind::Redis];
 
 const CASES: &[Case] = &[
-    ("http", "100,000 messages, POST to callback, against a bare reqwest loop", || {
-        Box::pin(cases::http())
+    ("http", "100,000 messages, POST to callback, against a bare reqwest loop", BOTH, |on| {
+        Box::pin(cases::http(on))
     }),
-    ("mock", "500,000 messages through the mock at zero latency, POST to callback", || {
-        Box::pin(cases::mock())
+    ("mock", "500,000 messages through the mock at zero latency, POST to callback", BOTH, |on| {
+        Box::pin(cases::mock(on))
     }),
-    ("latency", "POST to first submission, and last outcome to callback", || {
-        Box::pin(cases::latency())
+    ("latency", "POST to first submission, and last outcome to callback", BOTH, |on| {
+        Box::pin(cases::latency(on))
     }),
-    ("memory", "Redis bytes a message, queued and done", || Box::pin(cases::memory())),
-    ("rate", "200/s over three workers", || Box::pin(cases::rate())),
+    ("memory", "Redis bytes a message, queued and done", &[Kind::Redis], |_| {
+        Box::pin(cases::memory())
+    }),
+    ("disk", "bytes on disk a message, queued and done", &[Kind::Embedded], |_| {
+        Box::pin(cases::disk())
+    }),
+    ("rate", "200/s over three workers", &[Kind::Redis], |_| Box::pin(cases::rate())),
 ];
 
 fn main() {
@@ -40,11 +52,27 @@ fn main() {
     }
     // cargo passes flags of its own, such as --bench.
     let wanted: Vec<_> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
+    let (stores, cases): (Vec<&str>, Vec<&str>) = wanted
+        .iter()
+        .map(|word| word.as_str())
+        .partition(|word| BOTH.iter().any(|on| name(*on) == *word));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    for (name, what, case) in CASES {
-        if wanted.is_empty() || wanted.contains(&&(*name).to_owned()) {
-            println!("\n{name}: {what}");
-            runtime.block_on(case());
+    for (case, what, kinds, run) in CASES {
+        if !cases.is_empty() && !cases.contains(case) {
+            continue;
         }
+        for on in *kinds {
+            if stores.is_empty() || stores.contains(&name(*on)) {
+                println!("\n{case} on {}: {what}", name(*on));
+                runtime.block_on(run(*on));
+            }
+        }
+    }
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Redis => "redis",
+        Kind::Embedded => "embedded",
     }
 }

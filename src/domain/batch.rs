@@ -104,9 +104,9 @@ pub struct Batch {
     pub callback: CallbackState,
 }
 
-/// The text is not a batch state.
+/// The text is not a state of this kind.
 #[derive(Debug, thiserror::Error)]
-#[error("not a batch state")]
+#[error("not a known state")]
 pub struct InvalidState;
 
 // === impl CallbackSpec ===
@@ -138,6 +138,32 @@ impl BatchState {
 }
 
 impl std::str::FromStr for BatchState {
+    type Err = InvalidState;
+
+    fn from_str(text: &str) -> Result<Self, InvalidState> {
+        let found = Self::WORDS.iter().find(|(_, word)| *word == text);
+        found.map(|(state, _)| *state).ok_or(InvalidState)
+    }
+}
+
+// === impl CallbackState ===
+
+impl CallbackState {
+    const WORDS: [(Self, &'static str); 4] = [
+        (Self::Pending, "pending"),
+        (Self::Delivered, "delivered"),
+        (Self::Exhausted, "exhausted"),
+        (Self::Gone, "gone"),
+    ];
+
+    /// The word clients read and the store keeps.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(state, _)| *state == self).map_or("", |(_, word)| word)
+    }
+}
+
+impl std::str::FromStr for CallbackState {
     type Err = InvalidState;
 
     fn from_str(text: &str) -> Result<Self, InvalidState> {

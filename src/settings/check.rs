@@ -10,7 +10,7 @@ use crate::{
     callbacks::SigningSecret,
     domain::{chunk::CHUNK_MESSAGES_MAX, ids::PARTITIONS_MAX},
     providers::registry,
-    store::RETENTION_MAX,
+    store::{RETENTION_MAX, embedded},
 };
 
 /// The shortest lease: heartbeats at a third of it must have time to arrive.
@@ -80,10 +80,7 @@ impl Settings {
     }
 
     fn check_store_and_worker(&self, findings: &mut Findings) {
-        let url = Url::parse(self.store.url.expose_secret());
-        if !url.is_ok_and(|url| matches!(url.scheme(), "redis" | "rediss") && url.has_host()) {
-            findings.error("store.url", "must be a URL with redis:// or rediss:// and a host");
-        }
+        self.check_store_url(findings);
         if !(1..=PARTITIONS_MAX).contains(&self.store.partitions) {
             findings.error("store.partitions", format!("must be from 1 to {PARTITIONS_MAX}"));
         }
@@ -96,6 +93,25 @@ impl Settings {
         }
         if self.worker.lease < LEASE_MIN {
             findings.error("worker.lease", "must be at least 1s");
+        }
+    }
+
+    fn check_store_url(&self, findings: &mut Findings) {
+        let url = self.store.url.expose_secret();
+        if let Some(folder) = embedded::folder(url) {
+            if folder.as_os_str().is_empty() {
+                findings.error("store.url", "must name a folder after `embedded:`");
+            }
+            if self.store.partitions > 1 {
+                findings.warn("store.partitions", "means nothing to an embedded store");
+            }
+            return;
+        }
+        let url = Url::parse(url);
+        if !url.is_ok_and(|url| matches!(url.scheme(), "redis" | "rediss") && url.has_host()) {
+            let detail = "must be `embedded:` and a folder, or a URL with redis:// or rediss:// \
+                          and a host";
+            findings.error("store.url", detail);
         }
     }
 

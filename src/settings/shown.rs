@@ -3,7 +3,7 @@
 //! Each part masks its own section when it is written; the store's URL is masked here. What is
 //! shown can be read back, but for the masks.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::{
     dispatch::WorkerSettings,
     domain::units::span,
     providers::registry::ProviderSettings,
-    store::StoreSettings,
+    store::{StoreSettings, embedded},
     telemetry::LogSettings,
 };
 
@@ -41,7 +41,9 @@ struct Shown<'a> {
 struct Store {
     url: String,
     #[serde(with = "span")]
-    retention: std::time::Duration,
+    retention: Duration,
+    #[serde(with = "span")]
+    sync_every: Duration,
     partitions: u16,
 }
 
@@ -50,7 +52,8 @@ struct Store {
 impl From<&StoreSettings> for Store {
     fn from(store: &StoreSettings) -> Self {
         let url = masked_url(store.url.expose_secret());
-        Self { url, retention: store.retention, partitions: store.partitions }
+        let StoreSettings { retention, sync_every, partitions, .. } = *store;
+        Self { url, retention, sync_every, partitions }
     }
 }
 
@@ -73,6 +76,9 @@ pub(super) fn toml(settings: &Settings) -> Result<String, SettingsError> {
 
 /// `url` without its password and its query; nothing of it if it is no URL.
 pub(crate) fn masked_url(url: &str) -> String {
+    if embedded::folder(url).is_some() {
+        return url.to_owned();
+    }
     let Ok(mut parsed) = Url::parse(url) else { return MASK.to_owned() };
     // Setting them fails only on URLs that can't have any.
     if parsed.password().is_some() {

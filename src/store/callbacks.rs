@@ -7,6 +7,9 @@ use async_trait::async_trait;
 use super::StoreError;
 use crate::domain::{batch::CallbackState, ids::BatchId};
 
+/// No event waits longer than this for its next attempt: the longest `Retry-After`, and some.
+pub const EVENT_DELAY_MAX: Duration = Duration::from_hours(30);
+
 /// The notifiers' view of the store.
 #[async_trait]
 pub trait Callbacks: Send + Sync {
@@ -89,4 +92,14 @@ pub enum Verdict {
     Ended(CallbackState),
     /// It is tried again, this long from now.
     Again(Duration),
+}
+
+// === impl AttemptEnd ===
+
+impl AttemptEnd {
+    /// The end of an attempt that nobody recorded.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self { error: Some("interrupted".to_owned()), ..Self::default() }
+    }
 }

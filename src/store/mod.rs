@@ -10,14 +10,18 @@
 mod callbacks;
 mod dispatch;
 mod doorbell;
+pub mod embedded;
 mod intake;
 mod reading;
 pub mod redis;
 mod settings;
+mod stored;
 
 use std::{sync::Arc, time::Duration};
 
-pub use callbacks::{Attempt, AttemptEnd, Callbacks, TakenEvent, Verdict};
+use secrecy::ExposeSecret;
+
+pub use callbacks::{Attempt, AttemptEnd, Callbacks, EVENT_DELAY_MAX, TakenEvent, Verdict};
 pub use dispatch::{
     Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Release, Settled, Settlement, Standing,
     Swept, Token, Waiting, Wish,
@@ -56,8 +60,30 @@ pub struct StoreTimes {
     pub retention: Duration,
 }
 
-/// The store did not do what it was asked.
+/// The store can't be used as it is, and waiting would not change that.
 #[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The one in this process.
+    #[error(transparent)]
+    Embedded(#[from] embedded::OpenError),
+    /// The one on Redis.
+    #[error(transparent)]
+    Redis(#[from] redis::ConnectError),
+}
+
+/// Opens the store that `settings` name by its URL.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn open(settings: &StoreSettings, times: StoreTimes) -> Result<Store, OpenError> {
+    if embedded::folder(settings.url.expose_secret()).is_some() {
+        return Ok(embedded::open(settings, times).await?);
+    }
+    Ok(redis::connect(settings, times).await?)
+}
+
+/// The store did not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// It could not be reached: nothing was done.
     #[error("the store can't be reached: {0}")]

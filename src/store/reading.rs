@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{AttemptEnd, StoreError};
 use crate::domain::{
-    batch::{Batch, BatchState},
+    batch::{Batch, BatchState, CallbackState},
     ids::BatchId,
     message::{FinalState, MessageState},
     outcome::SendError,
@@ -147,4 +147,38 @@ pub struct ProviderStats {
     pub oldest_queued: Option<UnixMs>,
     /// How long the provider is still paused, in milliseconds.
     pub paused_ms: u64,
+}
+
+// === impl BatchFilter ===
+
+impl BatchFilter {
+    /// Whether `batch` is wanted.
+    #[must_use]
+    pub fn matches(&self, batch: &Batch) -> bool {
+        self.state.is_none_or(|state| state == batch.state)
+            && self
+                .reference
+                .as_ref()
+                .is_none_or(|text| Some(text) == batch.spec.reference.as_ref())
+    }
+}
+
+// === impl AttemptsView ===
+
+impl AttemptsView {
+    /// The view of `attempts` as the store keeps them, at `now`, of an event that is `due`.
+    pub(super) fn new(
+        mut attempts: Vec<AttemptRecord>,
+        due: Option<UnixMs>,
+        now: UnixMs,
+        callback: CallbackState,
+    ) -> Self {
+        let last = attempts.last_mut().filter(|last| last.end == AttemptEnd::interrupted());
+        if let Some(last) = last.filter(|_| due.is_some_and(|due| due > now)) {
+            // Its lease runs: it is under way.
+            last.end = AttemptEnd::default();
+        }
+        let pending = callback == CallbackState::Pending;
+        Self { attempts, next_attempt_at: due.filter(|_| pending) }
+    }
 }

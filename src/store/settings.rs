@@ -15,11 +15,16 @@ pub const RETENTION_MAX: Duration = Duration::from_hours(400 * 24);
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSettings {
-    /// Where the store is: `redis://…` or `rediss://…`. May hold a password.
+    /// Where the store is: `embedded:` and a folder, `redis://…` or `rediss://…`. May hold a
+    /// password.
     pub url: SecretString,
     /// How long a batch is kept once it is final and its callback has ended.
     #[serde(with = "span")]
     pub retention: Duration,
+    /// How often the embedded store brings to the disk what it has committed: what a loss of power
+    /// may take. With 0 every commit waits for the disk.
+    #[serde(with = "span")]
+    pub sync_every: Duration,
     /// Into how many partitions a new store is divided.
     pub partitions: u16,
 }

@@ -7,11 +7,19 @@ use standardwebhooks::Webhook;
 
 use crate::{
     harness::{
-        Client, PATIENCE, Provider, Receiver, Redis, Reply, Ringback, Setup, command, eventually,
-        free_port, variable,
+        Backing, Client, Kind, PATIENCE, Provider, Receiver, Reply, Ringback, Setup, StoreUrl,
+        command, eventually, free_port, on_each_store, variable,
     },
     scene::{SECRET, accepted, batch, numbers, setup, shown_when, with_callback},
 };
+
+on_each_store! {
+    a_callback_is_repeated_with_one_id_and_body_until_it_is_taken
+    a_callback_that_nobody_takes_is_exhausted_and_stays_visible
+    while_a_callback_waits_its_next_attempt_is_announced
+    without_a_configured_secret_the_stores_own_is_used_and_shown
+    a_callback_that_waits_is_delivered_after_a_crash
+}
 
 /// A service, and the receiver of its callbacks.
 ///
@@ -21,21 +29,30 @@ struct Line {
     client: Client,
     receiver: Receiver,
     provider: Provider,
-    redis: Redis,
+    store: Backing,
 }
 
 // === impl Line ===
 
 impl Line {
-    /// A service whose receiver answers as `script` says, and 200 afterwards.
+    /// A service on Redis, whose receiver answers as `script` says, and 200 afterwards.
     async fn to(
         script: impl IntoIterator<Item = Reply>,
         settings: impl FnOnce(Setup) -> Setup,
     ) -> Self {
-        let (redis, provider) = (Redis::start().await, Provider::start());
-        let ringback = settings(setup(&redis, &provider)).start().await;
+        Self::on(Kind::Redis, script, settings).await
+    }
+
+    /// The same on a store of this kind.
+    async fn on(
+        kind: Kind,
+        script: impl IntoIterator<Item = Reply>,
+        settings: impl FnOnce(Setup) -> Setup,
+    ) -> Self {
+        let (store, provider) = (Backing::start(kind).await, Provider::start());
+        let ringback = settings(setup(&store, &provider)).start().await;
         let client = ringback.client();
-        Self { ringback, client, receiver: Receiver::scripted(script), provider, redis }
+        Self { ringback, client, receiver: Receiver::scripted(script), provider, store }
     }
 
     async fn post(&self) -> String {
@@ -76,10 +93,9 @@ fn told(attempts: &Value) -> Vec<(u64, Option<u64>, Option<String>)> {
         .collect()
 }
 
-#[tokio::test]
-async fn a_callback_is_repeated_with_one_id_and_body_until_it_is_taken() {
+async fn a_callback_is_repeated_with_one_id_and_body_until_it_is_taken(on: Kind) {
     let failure = Reply::Status(500);
-    let line = Line::to([failure, failure, failure], |setup| {
+    let line = Line::on(on, [failure, failure, failure], |setup| {
         // The last wait lasts into another second, whatever the spread.
         setup.set("callbacks.schedule", "50ms,100ms,1500ms,1h")
     })
@@ -171,10 +187,9 @@ async fn a_receiver_that_says_nothing_ends_the_attempt_and_no_more() {
     assert_eq!(deliveries[0].body, deliveries[2].body);
 }
 
-#[tokio::test]
-async fn a_callback_that_nobody_takes_is_exhausted_and_stays_visible() {
+async fn a_callback_that_nobody_takes_is_exhausted_and_stays_visible(on: Kind) {
     let line =
-        Line::to([Reply::Status(500); 3], |setup| setup.set("callbacks.schedule", "20ms,40ms"))
+        Line::on(on, [Reply::Status(500); 3], |setup| setup.set("callbacks.schedule", "20ms,40ms"))
             .await;
     let id = line.post().await;
     let attempts = line.attempts_once(&id, "exhausted").await;
@@ -191,9 +206,9 @@ async fn a_callback_that_nobody_takes_is_exhausted_and_stays_visible() {
     assert_eq!(line.receiver.deliveries().len(), 3);
 }
 
-#[tokio::test]
-async fn while_a_callback_waits_its_next_attempt_is_announced() {
-    let line = Line::to([Reply::Status(500)], |setup| setup.set("callbacks.schedule", "1h")).await;
+async fn while_a_callback_waits_its_next_attempt_is_announced(on: Kind) {
+    let line =
+        Line::on(on, [Reply::Status(500)], |setup| setup.set("callbacks.schedule", "1h")).await;
     let id = line.post().await;
     line.receiver.wait_for(1, PATIENCE).await;
     let announced = eventually("the record of the attempt", PATIENCE, async || {
@@ -205,6 +220,46 @@ async fn while_a_callback_waits_its_next_attempt_is_announced() {
     let instant = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let wait_s = instant(next).as_second() - instant(at).as_second();
     assert!((2_880..=4_330).contains(&wait_s), "an hour, give or take a fifth: {wait_s} s");
+}
+
+async fn a_callback_that_waits_is_delivered_after_a_crash(on: Kind) {
+    let mut line =
+        Line::on(on, [Reply::Status(500)], |setup| setup.set("callbacks.schedule", "2s")).await;
+    let id = line.post().await;
+    eventually("the record of the attempt", PATIENCE, async || {
+        (line.attempts(&id).await["attempts"][0]["status"] == 500).then_some(())
+    })
+    .await;
+    line.ringback.restart().await;
+    let attempts = line.attempts_once(&id, "delivered").await;
+    let error = "the receiver answered 500".to_owned();
+    assert_eq!(told(&attempts), [(1, Some(500), Some(error)), (2, Some(200), None)]);
+    same_event_twice(&line.receiver);
+}
+
+// With several processes on Redis: a_callback_whose_notifier_died_is_delivered_by_the_next_one.
+#[tokio::test]
+async fn an_attempt_that_a_crash_ended_is_followed_by_another() {
+    let settings = |setup: Setup| setup.set("callbacks.timeout", "1s");
+    let mut line = Line::on(Kind::Embedded, [Reply::Hang], settings).await;
+    let id = line.post().await;
+    line.receiver.wait_for(1, PATIENCE).await;
+    line.ringback.restart().await;
+    let attempts = line.attempts_once(&id, "delivered").await;
+    let interrupted = Some("interrupted".to_owned());
+    assert_eq!(told(&attempts), [(1, None, interrupted), (2, Some(200), None)]);
+    same_event_twice(&line.receiver);
+}
+
+/// There were two deliveries, of the same event with the same bytes.
+fn same_event_twice(receiver: &Receiver) {
+    let deliveries = receiver.deliveries();
+    assert_eq!(deliveries.len(), 2);
+    assert_eq!(deliveries[0].header("webhook-id"), deliveries[1].header("webhook-id"));
+    assert_eq!(deliveries[0].body, deliveries[1].body);
+    for delivery in &deliveries {
+        delivery.verify(SECRET);
+    }
 }
 
 #[tokio::test]
@@ -257,7 +312,7 @@ async fn addresses_within_private_networks_are_refused_by_default() {
 async fn an_address_is_judged_again_when_the_callback_is_delivered() {
     let line = Line::to([], |setup| setup.role("api").role("worker")).await;
     // The API took the address; the notifier's settings forbid it.
-    let _notifier = setup(&line.redis, &line.provider)
+    let _notifier = setup(&line.store, &line.provider)
         .role("notifier")
         .set("callbacks.allow_private_networks", "false")
         .set("callbacks.schedule", "10ms")
@@ -284,14 +339,13 @@ async fn while_a_secret_is_replaced_both_signatures_are_there() {
     assert!(stranger.verify(&delivery.body, &delivery.headers).is_err());
 }
 
-#[tokio::test]
-async fn without_a_configured_secret_the_stores_own_is_used_and_shown() {
-    let line = Line::to([], |setup| setup.set("callbacks.signing_secrets", "")).await;
+async fn without_a_configured_secret_the_stores_own_is_used_and_shown(on: Kind) {
+    let line = Line::on(on, [], |setup| setup.set("callbacks.signing_secrets", "")).await;
     line.post().await;
     let delivery = line.receiver.wait_for(1, PATIENCE).await.remove(0);
     let shown = command()
         .args(["secret", "show"])
-        .env(variable("store.url"), line.redis.url())
+        .env(variable("store.url"), line.store.store_url())
         .output()
         .unwrap();
     delivery.verify(String::from_utf8(shown.stdout).unwrap().trim());

@@ -8,12 +8,29 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Call, Fate, Mode, PATIENCE, Receiver, Redis, Ringback, Setup, eventually},
+    harness::{
+        Call, Fate, Kind, Mode, PATIENCE, Receiver, Redis, Ringback, Setup, eventually,
+        on_each_store,
+    },
     scene::{
         SECRET, Scene, accepted, batch, counts, messages, number, numbers, one_report, setup,
         shown, shown_when, these, wish, with_callback,
     },
 };
+
+on_each_store! {
+    a_thousand_messages_are_sent_once_each_and_reported_once
+    an_empty_batch_is_complete_at_once_and_reported
+    what_fails_for_now_is_tried_again_until_it_is_sent
+    when_the_tries_are_used_up_a_message_has_failed
+    silence_is_an_unknown_outcome_and_is_tried_again_under_the_same_key
+    a_canceled_batch_sends_nothing_more_and_reports_what_was_sent
+    a_canceled_batch_drops_what_waits_for_another_try
+    a_paused_batch_stands_still_until_it_is_resumed
+    messages_are_read_in_pages_and_by_state
+    a_message_in_a_workers_hands_is_sending_and_a_waiting_one_is_queued
+    a_retry_that_waits_over_a_restart_keeps_its_attempts
+}
 
 /// Retries that are over soon.
 fn quick_retries(setup: Setup) -> Setup {
@@ -32,9 +49,8 @@ fn by_message(calls: Vec<Call>) -> HashMap<String, Vec<Call>> {
     by_message
 }
 
-#[tokio::test]
-async fn a_thousand_messages_are_sent_once_each_and_reported_once() {
-    let scene = Scene::start().await;
+async fn a_thousand_messages_are_sent_once_each_and_reported_once(on: Kind) {
+    let scene = Scene::start_on(on).await;
     let mut batch = scene.batch(numbers(0..1_000));
     batch["from"] = "+15550001111".into();
     batch["reference"] = "spring".into();
@@ -122,9 +138,8 @@ async fn numbers_that_are_none_are_counted_as_failed_and_never_sent() {
     assert_eq!(scene.provider.count(), 1);
 }
 
-#[tokio::test]
-async fn an_empty_batch_is_complete_at_once_and_reported() {
-    let scene = Scene::start().await;
+async fn an_empty_batch_is_complete_at_once_and_reported(on: Kind) {
+    let scene = Scene::start_on(on).await;
     let answer = scene.client.post_batch(&scene.batch(json!([]))).await;
     assert_eq!(answer.status, 202);
     assert_eq!(
@@ -176,9 +191,8 @@ async fn the_mocks_scripted_numbers_end_as_described() {
     );
 }
 
-#[tokio::test]
-async fn what_fails_for_now_is_tried_again_until_it_is_sent() {
-    let scene = Scene::start_with(quick_retries).await;
+async fn what_fails_for_now_is_tried_again_until_it_is_sent(on: Kind) {
+    let scene = Scene::start_on_with(on, quick_retries).await;
     scene.provider.set(Mode::FailTimes(2));
     let id = scene.post(numbers(0..50)).await;
     let complete = scene.report(&id).await;
@@ -196,9 +210,8 @@ async fn what_fails_for_now_is_tried_again_until_it_is_sent() {
     }
 }
 
-#[tokio::test]
-async fn when_the_tries_are_used_up_a_message_has_failed() {
-    let scene = Scene::start_with(quick_retries).await;
+async fn when_the_tries_are_used_up_a_message_has_failed(on: Kind) {
+    let scene = Scene::start_on_with(on, quick_retries).await;
     scene.provider.set(Mode::FailTimes(u32::MAX));
     let id = scene.post(numbers(0..20)).await;
     assert_eq!(counts(&scene.report(&id).await), these([("failed", 20)]));
@@ -226,9 +239,8 @@ async fn what_the_provider_refuses_for_good_fails_with_its_reason() {
     }
 }
 
-#[tokio::test]
-async fn silence_is_an_unknown_outcome_and_is_tried_again_under_the_same_key() {
-    let scene = Scene::start_with(quick_retries).await;
+async fn silence_is_an_unknown_outcome_and_is_tried_again_under_the_same_key(on: Kind) {
+    let scene = Scene::start_on_with(on, quick_retries).await;
     scene.provider.set(Mode::Reset);
     let id = scene.post(numbers(0..5)).await;
     assert_eq!(counts(&scene.report(&id).await), these([("unknown", 5)]));
@@ -262,7 +274,7 @@ async fn a_provider_that_asks_for_a_pause_gets_it_from_every_worker() {
     scene.provider.set(Mode::Accept);
     let others = ["a1", "a2", "a3", "a4", "a5", "a6"]
         .iter()
-        .fold(setup(&scene.redis, &scene.provider).role("worker"), |setup, name| {
+        .fold(setup(&scene.store, &scene.provider).role("worker"), |setup, name| {
             setup.set(&format!("providers.{name}.kind"), "mock")
         });
     let second = others.start().await;
@@ -280,9 +292,8 @@ async fn a_provider_that_asks_for_a_pause_gets_it_from_every_worker() {
     }
 }
 
-#[tokio::test]
-async fn a_canceled_batch_sends_nothing_more_and_reports_what_was_sent() {
-    let scene = Scene::start_with(|setup| {
+async fn a_canceled_batch_sends_nothing_more_and_reports_what_was_sent(on: Kind) {
+    let scene = Scene::start_on_with(on, |setup| {
         setup.set("providers.carrier.rate", "100/s").set("worker.chunk_size", "100")
     })
     .await;
@@ -312,9 +323,9 @@ async fn a_canceled_batch_sends_nothing_more_and_reports_what_was_sent() {
     assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("batch_state")));
 }
 
-#[tokio::test]
-async fn a_canceled_batch_drops_what_waits_for_another_try() {
-    let scene = Scene::start_with(|setup| setup.set("providers.carrier.retry.first", "1h")).await;
+async fn a_canceled_batch_drops_what_waits_for_another_try(on: Kind) {
+    let scene =
+        Scene::start_on_with(on, |setup| setup.set("providers.carrier.retry.first", "1h")).await;
     scene.provider.set(Mode::FailTimes(u32::MAX));
     let id = scene.post(numbers(0..10)).await;
     shown_when(&scene.client, &id, "ten messages that wait", |batch| {
@@ -326,9 +337,8 @@ async fn a_canceled_batch_drops_what_waits_for_another_try() {
     assert_eq!(scene.calls_of(&id), 10);
 }
 
-#[tokio::test]
-async fn a_paused_batch_stands_still_until_it_is_resumed() {
-    let scene = Scene::start_with(|setup| {
+async fn a_paused_batch_stands_still_until_it_is_resumed(on: Kind) {
+    let scene = Scene::start_on_with(on, |setup| {
         setup.set("providers.carrier.rate", "200/s").set("worker.chunk_size", "100")
     })
     .await;
@@ -367,9 +377,8 @@ async fn a_paused_batch_can_be_canceled() {
     assert_eq!(canceled + sent, 1_000);
 }
 
-#[tokio::test]
-async fn messages_are_read_in_pages_and_by_state() {
-    let scene = Scene::start_with(|setup| setup.set("worker.chunk_size", "7")).await;
+async fn messages_are_read_in_pages_and_by_state(on: Kind) {
+    let scene = Scene::start_on_with(on, |setup| setup.set("worker.chunk_size", "7")).await;
     let recipients: Vec<_> = (0..25)
         .map(|index| if index % 5 == 0 { "nobody".to_owned() } else { number(index) })
         .collect();
@@ -407,9 +416,8 @@ async fn messages_are_read_in_pages_and_by_state() {
     }
 }
 
-#[tokio::test]
-async fn a_message_in_a_workers_hands_is_sending_and_a_waiting_one_is_queued() {
-    let scene = Scene::start_with(|setup| {
+async fn a_message_in_a_workers_hands_is_sending_and_a_waiting_one_is_queued(on: Kind) {
+    let scene = Scene::start_on_with(on, |setup| {
         setup.set("providers.carrier.max_in_flight", "1").set("worker.chunk_size", "3")
     })
     .await;
@@ -422,9 +430,8 @@ async fn a_message_in_a_workers_hands_is_sending_and_a_waiting_one_is_queued() {
     assert_eq!(counts(&running), these([("sending", 3), ("queued", 6)]));
 }
 
-#[tokio::test]
-async fn a_retry_that_waits_over_a_restart_keeps_its_attempts() {
-    let mut scene = Scene::start_with(|setup| {
+async fn a_retry_that_waits_over_a_restart_keeps_its_attempts(on: Kind) {
+    let mut scene = Scene::start_on_with(on, |setup| {
         setup
             .set("providers.carrier.retry.attempts", "3")
             .set("providers.carrier.retry.first", "1s")
@@ -440,13 +447,7 @@ async fn a_retry_that_waits_over_a_restart_keeps_its_attempts() {
         (page["messages"].as_array().unwrap().iter().filter(waits).count() == 3).then_some(())
     })
     .await;
-    scene.ringback.kill();
-    let setup = setup(&scene.redis, &scene.provider)
-        .set("providers.carrier.retry.attempts", "3")
-        .set("providers.carrier.retry.first", "1s")
-        .set("providers.carrier.retry.longest", "1s");
-    scene.ringback = setup.start().await;
-    scene.client = scene.ringback.client();
+    scene.ringback.restart().await;
     assert_eq!(counts(&scene.report(&id).await), these([("failed", 3)]));
     for (id, calls) in by_message(scene.provider.calls()) {
         assert_eq!(calls.len(), 3, "{id}");
@@ -460,12 +461,28 @@ async fn a_retry_that_waits_over_a_restart_keeps_its_attempts() {
 }
 
 #[tokio::test]
+async fn the_one_process_of_an_embedded_store_keeps_the_rate() {
+    let scene = Scene::start_on_with(Kind::Embedded, paced).await;
+    sent_at_the_rate(&scene).await;
+}
+
+#[tokio::test]
 async fn workers_share_one_rate() {
-    const RATE: usize = 100;
-    const MESSAGES: usize = 300;
-    let paced = |setup: Setup| setup.set("providers.carrier.rate", &format!("{RATE}/s"));
     let scene = Scene::start_with(paced).await;
-    let _second = paced(setup(&scene.redis, &scene.provider)).role("worker").start().await;
+    let _second = paced(setup(&scene.store, &scene.provider)).role("worker").start().await;
+    sent_at_the_rate(&scene).await;
+}
+
+/// How many messages a second [`paced`] allows.
+const RATE: usize = 100;
+
+fn paced(setup: Setup) -> Setup {
+    setup.set("providers.carrier.rate", &format!("{RATE}/s"))
+}
+
+/// Sends a batch that takes some seconds at the rate. It must be kept, and made use of.
+async fn sent_at_the_rate(scene: &Scene) {
+    const MESSAGES: usize = 300;
     let id = scene.post(numbers(0..MESSAGES)).await;
     scene.report(&id).await;
     let calls = scene.provider.calls();

@@ -1,20 +1,24 @@
 //! What the service survives. The book of the provider and that of the receiver are the oracle:
 //! they are kept outside the service and see what it really did.
 //!
-//! Every scene keeps the API in a process that is left alone, so that clients can be told what
-//! happens, and hurts the worker, the notifier or Redis under load.
+//! On Redis every scene keeps the API in a process that is left alone, so that clients can be told
+//! what happens, and hurts the worker, the notifier or Redis under load. On the embedded store there
+//! is one process, and it is hurt as a whole.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
 use crate::{
     harness::{
-        Client, Mode, PATIENCE, Provider, Receiver, Redis, Reply, Ringback, Setup, eventually,
+        Client, Kind, Mode, PATIENCE, Provider, Receiver, Redis, Reply, Ringback, Setup, eventually,
     },
     scene::{
-        SECRET, accepted, batch, counts, messages, numbers, one_report, setup, shown_when, these,
-        with_callback,
+        SECRET, Scene, accepted, batch, counts, messages, numbers, one_report, setup, shown,
+        shown_when, these, with_callback,
     },
 };
 
@@ -56,8 +60,7 @@ impl Stage {
 
     /// Waits until the provider was called so often.
     async fn calls(&self, count: usize) {
-        let what = format!("call {count} of the provider");
-        eventually(&what, LONG, async || (self.provider.count() >= count).then_some(())).await;
+        calls(&self.provider, count).await;
     }
 
     /// Whether a batch is complete. The store may be away for a moment.
@@ -69,24 +72,35 @@ impl Stage {
         .await
     }
 
-    /// Waits for the end of a batch. All of it must have been sent, the provider must have taken
-    /// in every message, and one event must tell so.
+    /// Waits for the end of a batch, of which all must have been sent.
     async fn all_sent(&self, id: &str, total: u64) {
-        let complete = one_report(&self.client, &self.receiver, id, LONG).await;
-        assert_eq!(complete["state"], "completed");
-        assert_eq!(counts(&complete), these([("sent", total)]));
-        let taken_in = self.provider.taken_in();
-        let lost: Vec<_> =
-            (0..total).filter(|index| !taken_in.contains_key(&format!("{id}.{index}"))).collect();
-        assert!(lost.is_empty(), "the provider never saw {lost:?}");
-        assert_eq!(taken_in.len() as u64, total);
-        assert_eq!(self.receiver.deliveries().len(), 1);
+        all_sent(&self.client, &self.provider, &self.receiver, id, total).await;
     }
 
     /// How many calls were repeats of what was, or may have been, accepted before.
     fn repeats(&self) -> u32 {
         repeats(&self.provider.taken_in())
     }
+}
+
+/// Waits until the provider was called so often.
+async fn calls(provider: &Provider, count: usize) {
+    let what = format!("call {count} of the provider");
+    eventually(&what, LONG, async || (provider.count() >= count).then_some(())).await;
+}
+
+/// Waits for the end of a batch. All of it must have been sent, the provider must have taken in
+/// every message, and one event must tell so.
+async fn all_sent(client: &Client, provider: &Provider, receiver: &Receiver, id: &str, total: u64) {
+    let complete = one_report(client, receiver, id, LONG).await;
+    assert_eq!(complete["state"], "completed");
+    assert_eq!(counts(&complete), these([("sent", total)]));
+    let taken_in = provider.taken_in();
+    let lost: Vec<_> =
+        (0..total).filter(|index| !taken_in.contains_key(&format!("{id}.{index}"))).collect();
+    assert!(lost.is_empty(), "the provider never saw {lost:?}");
+    assert_eq!(taken_in.len() as u64, total);
+    assert_eq!(receiver.deliveries().len(), 1);
 }
 
 /// A worker with a short lease.
@@ -129,6 +143,34 @@ async fn a_worker_killed_eight_times_loses_nothing_and_repeats_little() {
     );
     assert!(repeats <= bound, "{repeats} repeats");
     assert!(figure(&stage.client, "ringback_leases_lost_total").await > 0);
+}
+
+#[tokio::test]
+async fn the_one_process_of_an_embedded_store_killed_five_times_loses_nothing_and_repeats_little() {
+    const KILLS: u32 = 5;
+    const MESSAGES: usize = 30_000;
+    // The lease is as long as it is by default: nobody has to wait for its end.
+    let mut scene = Scene::start_on_with(Kind::Embedded, |setup| {
+        setup.set("providers.carrier.max_in_flight", &IN_FLIGHT.to_string())
+    })
+    .await;
+    scene.provider.set(Mode::Delay(Duration::from_millis(3)));
+    let id = scene.post(numbers(0..MESSAGES)).await;
+    let began = Instant::now();
+    for kill in 1..=KILLS {
+        calls(&scene.provider, 4_500 * kill as usize).await;
+        scene.ringback.restart().await;
+        let complete = &shown(&scene.client, &id).await["completed_at"];
+        assert!(complete.is_null(), "kill {kill} came too late");
+    }
+    all_sent(&scene.client, &scene.provider, &scene.receiver, &id, MESSAGES as u64).await;
+    let (repeats, bound) = (repeats(&scene.provider.taken_in()), KILLS * 2 * IN_FLIGHT);
+    eprintln!(
+        "{KILLS} kills of the one process within {MESSAGES} messages: {repeats} repeats, at most \
+         {bound} allowed; {:.1} s in all",
+        began.elapsed().as_secs_f64()
+    );
+    assert!(repeats <= bound, "{repeats} repeats");
 }
 
 #[tokio::test]

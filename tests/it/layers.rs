@@ -10,11 +10,11 @@ use std::{
 };
 
 /// Each part, and which parts it may import.
-const RULES: [(&str, &[&str]); 11] = [
+const RULES: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("telemetry", &[]),
-    ("store", &["domain"]),
+    ("store", &["domain", "clock"]),
     ("providers", &["domain"]),
     ("dispatch", &["domain", "store", "providers", "clock", "telemetry"]),
     ("callbacks", &["domain", "store", "providers", "clock", "telemetry"]),
@@ -34,8 +34,12 @@ const RULES: [(&str, &[&str]); 11] = [
             "settings",
         ],
     ),
-    ("cli", &["app", "settings", "telemetry"]),
+    ("client", &["domain", "api"]),
+    ("cli", &["app", "settings", "telemetry", "client", "domain", "api"]),
 ];
+
+/// Who knows the API from outside: by its requests and answers.
+const CALLERS: [&str; 2] = ["client", "cli"];
 
 /// Crates that the domain must do without: whatever waits, talks or stores.
 const DRIVERS: [&str; 9] =
@@ -62,6 +66,18 @@ fn the_table_knows_every_part() {
     let lib = fs::read_to_string(src().join("lib.rs")).unwrap();
     let parts = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
     assert_eq!(parts.map(str::to_owned).collect::<BTreeSet<_>>(), known);
+}
+
+#[test]
+fn callers_know_the_api_by_its_model_only() {
+    for (path, text) in CALLERS.into_iter().flat_map(sources) {
+        let code = code(&text);
+        for (at, _) in code.match_indices("api::") {
+            let is_part = !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            let named = &code[at..code.len().min(at + 40)];
+            assert!(!is_part || named.starts_with("api::model::"), "{}: {named}", path.display());
+        }
+    }
 }
 
 #[test]
@@ -114,13 +130,15 @@ fn sources(part: &str) -> Vec<(PathBuf, String)> {
     files
 }
 
+/// A source without its comments.
+fn code(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
 /// The parts that a source names by `crate::…`.
 fn imports(text: &str) -> BTreeSet<String> {
-    let code: String = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .flat_map(|line| [line, "\n"])
-        .collect();
+    let code = code(text);
     let mut parts = BTreeSet::new();
     for (at, path) in code.match_indices("crate::") {
         let rest = &code[at + path.len()..];

@@ -8,11 +8,17 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Mode, PATIENCE, Provider, Receiver, Redis, Ringback, Setup, command, eventually,
-    free_port, key_hash, variable,
+    Backing, Client, Kind, Mode, PATIENCE, Provider, Receiver, Redis, Ringback, Setup, StoreUrl,
+    command, eventually, free_port, key_hash, on_each_store, variable,
 };
 
 const KEY: &str = "rbk_a-key-that-only-this-test-knows";
+
+on_each_store! {
+    all_roles_together_do_the_whole_job
+    asked_to_stop_it_finishes_what_is_open
+    what_does_not_finish_in_time_is_dropped
+}
 
 fn batch(recipients: usize) -> Value {
     let to: Vec<_> = (0..recipients).map(|number| format!("+1555{number:07}")).collect();
@@ -20,8 +26,8 @@ fn batch(recipients: usize) -> Value {
 }
 
 /// A process that sends through `provider`, which may be slow.
-fn through(provider: &Provider, redis: &Redis) -> Setup {
-    Ringback::on(redis).carrier(&provider.url()).set("providers.carrier.timeout", "60s")
+fn through(provider: &Provider, store: &impl StoreUrl) -> Setup {
+    Ringback::on(store).carrier(&provider.url()).set("providers.carrier.timeout", "60s")
 }
 
 /// Posts a batch and waits until the provider has its first message.
@@ -32,11 +38,11 @@ async fn post_and_wait_for_the_call(ringback: &Ringback, provider: &Provider) ->
     posted.batch_id()
 }
 
-#[tokio::test]
-async fn all_roles_together_do_the_whole_job() {
-    let (redis, provider, receiver) = (Redis::start().await, Provider::start(), Receiver::start());
+async fn all_roles_together_do_the_whole_job(on: Kind) {
+    let (store, provider, receiver) =
+        (Backing::start(on).await, Provider::start(), Receiver::start());
     let secret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
-    let setup = through(&provider, &redis).set("callbacks.signing_secrets", secret);
+    let setup = through(&provider, &store).set("callbacks.signing_secrets", secret);
     let ringback = setup.start().await;
     let client = ringback.client();
     let mut batch = batch(3);
@@ -51,18 +57,17 @@ async fn all_roles_together_do_the_whole_job() {
     assert_eq!(delivery.json()["data"]["counts"], completed["counts"]);
 }
 
-#[tokio::test]
-async fn asked_to_stop_it_finishes_what_is_open() {
-    let (redis, provider) = (Redis::start().await, Provider::start());
+async fn asked_to_stop_it_finishes_what_is_open(on: Kind) {
+    let (store, provider) = (Backing::start(on).await, Provider::start());
     provider.set(Mode::Delay(Duration::from_millis(500)));
-    let mut first = through(&provider, &redis).start().await;
+    let mut first = through(&provider, &store).start().await;
     let id = post_and_wait_for_the_call(&first, &provider).await;
     first.terminate();
     let status = first.wait_for_exit(PATIENCE).await;
     assert_eq!(status.code(), Some(0));
     assert!(first.log().contains("stopped"));
     // What was accepted is known to the next one, and not sent again.
-    let second = through(&provider, &redis).start().await;
+    let second = through(&provider, &store).start().await;
     let completed = second.client().wait_until_complete(&id, PATIENCE).await;
     assert_eq!(completed["counts"]["sent"], 1, "{completed}");
     assert_eq!(provider.count(), 1);
@@ -86,11 +91,10 @@ async fn a_second_signal_stops_it_at_once() {
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
 }
 
-#[tokio::test]
-async fn what_does_not_finish_in_time_is_dropped() {
-    let (redis, provider) = (Redis::start().await, Provider::start());
+async fn what_does_not_finish_in_time_is_dropped(on: Kind) {
+    let (store, provider) = (Backing::start(on).await, Provider::start());
     provider.set(Mode::Hang);
-    let setup = through(&provider, &redis).set("worker.drain_timeout", "200ms");
+    let setup = through(&provider, &store).set("worker.drain_timeout", "200ms");
     let mut ringback = setup.start().await;
     post_and_wait_for_the_call(&ringback, &provider).await;
     ringback.terminate();

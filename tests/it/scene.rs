@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, PATIENCE, Provider, Receiver, Redis, Ringback, Setup, eventually};
+use crate::harness::{
+    Backing, Client, Kind, PATIENCE, Provider, Receiver, Ringback, Setup, StoreUrl, eventually,
+};
 
 /// What callbacks are signed with.
 pub(crate) const SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5";
@@ -18,23 +20,33 @@ pub(crate) struct Scene {
     pub(crate) client: Client,
     pub(crate) provider: Provider,
     pub(crate) receiver: Receiver,
-    pub(crate) redis: Redis,
+    pub(crate) store: Backing,
 }
 
 // === impl Scene ===
 
 impl Scene {
-    /// A service with everything as it is by default.
+    /// A service on Redis, with everything as it is by default.
     pub(crate) async fn start() -> Self {
-        Self::start_with(|setup| setup).await
+        Self::start_on(Kind::Redis).await
     }
 
-    /// A service with further settings.
+    /// A service on Redis, with further settings.
     pub(crate) async fn start_with(settings: impl FnOnce(Setup) -> Setup) -> Self {
-        let (redis, provider) = (Redis::start().await, Provider::start());
-        let ringback = settings(setup(&redis, &provider)).start().await;
+        Self::start_on_with(Kind::Redis, settings).await
+    }
+
+    /// A service on a store of this kind, with everything as it is by default.
+    pub(crate) async fn start_on(kind: Kind) -> Self {
+        Self::start_on_with(kind, |setup| setup).await
+    }
+
+    /// A service on a store of this kind, with further settings.
+    pub(crate) async fn start_on_with(kind: Kind, settings: impl FnOnce(Setup) -> Setup) -> Self {
+        let (store, provider) = (Backing::start(kind).await, Provider::start());
+        let ringback = settings(setup(&store, &provider)).start().await;
         let client = ringback.client();
-        Self { ringback, client, provider, receiver: Receiver::start(), redis }
+        Self { ringback, client, provider, receiver: Receiver::start(), store }
     }
 
     /// A batch that reports to the receiver.
@@ -59,9 +71,9 @@ impl Scene {
     }
 }
 
-/// A process on `redis` that sends through `provider` and signs with [`SECRET`].
-pub(crate) fn setup(redis: &Redis, provider: &Provider) -> Setup {
-    Ringback::on(redis).carrier(&provider.url()).set("callbacks.signing_secrets", SECRET)
+/// A process on `store` that sends through `provider` and signs with [`SECRET`].
+pub(crate) fn setup(store: &impl StoreUrl, provider: &Provider) -> Setup {
+    Ringback::on(store).carrier(&provider.url()).set("callbacks.signing_secrets", SECRET)
 }
 
 /// The number of a recipient.

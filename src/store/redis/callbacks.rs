@@ -8,11 +8,8 @@ use redis::{Cmd, Value};
 use super::{RedisStore, codec, keys, scripts};
 use crate::{
     domain::{ids::BatchId, time::millis},
-    store::{Attempt, Callbacks, StoreError, TakenEvent, Verdict},
+    store::{Attempt, Callbacks, EVENT_DELAY_MAX, StoreError, TakenEvent, Verdict},
 };
-
-/// No event waits longer than this for its next attempt: the longest `Retry-After`, and some.
-const DELAY_MAX_MS: u64 = 30 * 3_600 * 1_000;
 
 #[async_trait]
 impl Callbacks for RedisStore {
@@ -26,7 +23,7 @@ impl Callbacks for RedisStore {
             let answer = self
                 .link
                 .run_once(&scripts::TAKE, &keys::partition(partition), |call| {
-                    call.arg(left).arg(millis(lease)).arg(DELAY_MAX_MS);
+                    call.arg(left).arg(millis(lease)).arg(millis(EVENT_DELAY_MAX));
                 })
                 .await;
             match answer {
@@ -52,7 +49,7 @@ impl Callbacks for RedisStore {
         // Numbers and texts only: nothing here can fail to be written.
         let end = serde_json::to_string(&attempt.end).unwrap_or_default();
         let (word, delay) = match attempt.verdict {
-            Verdict::Ended(state) => (codec::callback_word(state), Duration::ZERO),
+            Verdict::Ended(state) => (state.word(), Duration::ZERO),
             Verdict::Again(delay) => ("again", delay),
         };
         let answer = self
@@ -62,7 +59,7 @@ impl Callbacks for RedisStore {
                     .arg(attempt.number)
                     .arg(&end)
                     .arg(word)
-                    .arg(millis(delay).min(DELAY_MAX_MS));
+                    .arg(millis(delay).min(millis(EVENT_DELAY_MAX)));
             })
             .await?;
         Ok(codec::number(answer)? == 1)

@@ -1,6 +1,4 @@
 //! How answers and stored records become types, and back.
-//!
-//! A batch's spec is stored behind one version byte, so that a later version can read it.
 
 use std::collections::HashMap;
 
@@ -8,31 +6,13 @@ use redis::Value;
 
 use crate::{
     domain::{
-        batch::{Batch, BatchSpec, CallbackState, Counts, FinalCounts},
+        batch::{Batch, CallbackState, Counts, FinalCounts},
         ids::BatchId,
         message::FinalState,
         time::UnixMs,
     },
-    store::StoreError,
+    store::{StoreError, stored},
 };
-
-const SPEC_VERSION: u8 = 1;
-
-pub(super) fn write_spec(spec: &BatchSpec) -> Vec<u8> {
-    // A spec holds strings, lists and maps only: postcard can't fail to write it.
-    postcard::to_extend(spec, vec![SPEC_VERSION]).unwrap_or_default()
-}
-
-pub(super) fn read_spec(bytes: &[u8]) -> Result<BatchSpec, StoreError> {
-    match bytes.split_first() {
-        Some((&SPEC_VERSION, spec)) => postcard::from_bytes(spec)
-            .map_err(|error| StoreError::Unexpected(format!("a batch can't be read: {error}"))),
-        Some((version, _)) => {
-            Err(StoreError::Unexpected(format!("a batch of version {version} can't be read")))
-        }
-        None => Err(unexpected("a batch without a spec")),
-    }
-}
 
 pub(super) fn unexpected(what: &str) -> StoreError {
     StoreError::Unexpected(what.to_owned())
@@ -97,7 +77,7 @@ pub(super) fn batch(
     let Some(state) = word(fields, "state").filter(|state| *state != "dropped") else {
         return Ok(None);
     };
-    let spec = read_spec(fields.get("spec").map_or(&[], Vec::as_slice))?;
+    let spec = stored::read_spec(fields.get("spec").map_or(&[], Vec::as_slice))?;
     let mut ended = FinalCounts::default();
     for state in FinalState::ALL {
         ended.add(state, count(fields, &format!("n{}", state as u8)));
@@ -111,7 +91,9 @@ pub(super) fn batch(
         counts: Counts { total: count(fields, "total"), sending: count(fields, "sending"), ended },
         started_at: instant("started_ms"),
         completed_at: instant("completed_ms"),
-        callback: callback_state(word(fields, "callback").unwrap_or_default()),
+        callback: word(fields, "callback")
+            .and_then(|word| word.parse().ok())
+            .unwrap_or(CallbackState::Pending),
     }))
 }
 
@@ -121,24 +103,6 @@ pub(super) fn word<'a>(fields: &'a HashMap<String, Vec<u8>>, name: &str) -> Opti
 
 pub(super) fn count(fields: &HashMap<String, Vec<u8>>, name: &str) -> u64 {
     word(fields, name).and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-pub(super) fn callback_word(state: CallbackState) -> &'static str {
-    match state {
-        CallbackState::Pending => "pending",
-        CallbackState::Delivered => "delivered",
-        CallbackState::Exhausted => "exhausted",
-        CallbackState::Gone => "gone",
-    }
-}
-
-fn callback_state(word: &str) -> CallbackState {
-    match word {
-        "delivered" => CallbackState::Delivered,
-        "exhausted" => CallbackState::Exhausted,
-        "gone" => CallbackState::Gone,
-        _ => CallbackState::Pending,
-    }
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -154,16 +118,6 @@ fn kind(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_spec_reads_back_and_an_unknown_version_is_named() {
-        let spec = BatchSpec { body: "Hi {{name}}".into(), ..BatchSpec::default() };
-        let mut bytes = write_spec(&spec);
-        assert_eq!(read_spec(&bytes).unwrap(), spec);
-        bytes[0] = 9;
-        assert!(read_spec(&bytes).unwrap_err().to_string().contains("version 9"));
-        assert!(read_spec(&[]).is_err());
-    }
 
     #[test]
     fn a_dropped_batch_is_not_there() {

@@ -16,7 +16,7 @@ use crate::{
     },
     store::{
         Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, RETENTION_MAX, Release, Settled,
-        Settlement, Standing, StoreError, Swept, Token, Wish,
+        Settlement, Standing, StoreError, Swept, Token, Wish, stored,
     },
 };
 
@@ -43,7 +43,7 @@ impl Dispatch for RedisStore {
         command.arg(keys::batch(batch)).arg("spec");
         match self.link.ask(&command).await? {
             Value::Nil => Ok(None),
-            value => codec::read_spec(&codec::bytes(value)?).map(Some),
+            value => stored::read_spec(&codec::bytes(value)?).map(Some),
         }
     }
 

@@ -6,13 +6,13 @@ use redis::Cmd;
 use super::{RedisStore, codec, keys, scripts};
 use crate::{
     domain::{chunk::NewChunk, ids::BatchId},
-    store::{Draft, Intake, IntakeError, Opened, StoreError, Upload, WishError},
+    store::{Draft, Intake, IntakeError, Opened, StoreError, Upload, WishError, stored},
 };
 
 #[async_trait]
 impl Intake for RedisStore {
     async fn open(&self, draft: &Draft) -> Result<Opened, StoreError> {
-        let spec = codec::write_spec(&draft.spec);
+        let spec = stored::write_spec(&draft.spec);
         let answer = self
             .link
             .run(&scripts::OPEN, &keys::of(draft.id), |call| {

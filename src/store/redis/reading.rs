@@ -49,7 +49,7 @@ impl Reading for RedisStore {
         for (id, fields) in ids.iter().zip(self.link.ask_all(&calls).await?) {
             batches.extend(codec::batch(*id, &codec::fields(fields)?)?);
         }
-        batches.retain(|batch| matches(filter, batch));
+        batches.retain(|batch| filter.matches(batch));
         Ok((batches, next))
     }
 
@@ -77,14 +77,8 @@ impl Reading for RedisStore {
         let mut next = || answers.next().unwrap_or(Value::Nil);
         let (lines, due, now) = (codec::list(next())?, next(), UnixMs(time_ms(next())?));
         let due = Some(due).filter(|due| *due != Value::Nil).map(score_ms).transpose()?.map(UnixMs);
-        let mut attempts = lines.into_iter().map(attempt).collect::<Result<Vec<_>, _>>()?;
-        let last = attempts.last_mut().filter(|last| last.end == interrupted());
-        if let Some(last) = last.filter(|_| due.is_some_and(|due| due > now)) {
-            // Its lease runs: it is under way.
-            last.end = AttemptEnd::default();
-        }
-        let pending = batch.callback == CallbackState::Pending;
-        Ok(Some(AttemptsView { attempts, next_attempt_at: due.filter(|_| pending) }))
+        let attempts = lines.into_iter().map(attempt).collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(AttemptsView::new(attempts, due, now, batch.callback)))
     }
 
     async fn stats(&self, providers: &[String]) -> Result<Stats, StoreError> {
@@ -149,7 +143,7 @@ impl RedisStore {
         stats.callbacks_pending += codec::number(answers.next().unwrap_or(Value::Nil))?;
         stats.leases_lost += codec::count(&sums, "leases_lost");
         for state in [CallbackState::Delivered, CallbackState::Exhausted, CallbackState::Gone] {
-            let word = codec::callback_word(state);
+            let word = state.word();
             *stats.callbacks_ended.entry(word).or_default() +=
                 codec::count(&sums, &format!("callback:{word}"));
         }
@@ -201,11 +195,6 @@ fn add_sums(
     }
 }
 
-fn matches(filter: &BatchFilter, batch: &Batch) -> bool {
-    filter.state.is_none_or(|state| state == batch.state)
-        && filter.reference.as_ref().is_none_or(|text| Some(text) == batch.spec.reference.as_ref())
-}
-
 /// Reads `<number> <at, ms> <what it came to>`.
 fn attempt(line: Value) -> Result<AttemptRecord, StoreError> {
     let line = codec::text(line)?;
@@ -215,11 +204,6 @@ fn attempt(line: Value) -> Result<AttemptRecord, StoreError> {
     Ok(AttemptRecord {
         number: number.parse().map_err(|_| codec::unexpected("an attempt without a number"))?,
         at: UnixMs(at.parse().map_err(|_| codec::unexpected("an attempt without a time"))?),
-        end: serde_json::from_str(end).unwrap_or_else(|_| interrupted()),
+        end: serde_json::from_str(end).unwrap_or_else(|_| AttemptEnd::interrupted()),
     })
-}
-
-/// The end of an attempt that nobody recorded.
-fn interrupted() -> AttemptEnd {
-    AttemptEnd { error: Some("interrupted".to_owned()), ..AttemptEnd::default() }
 }

@@ -2,12 +2,14 @@
 //!
 //! Everything is on loopback, starts on a port of its own, and ends with the test that started it.
 
+mod backing;
 mod client;
 mod hosted;
 mod provider;
 mod receiver;
 mod redis;
 mod ringback;
+mod watched;
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -20,12 +22,32 @@ use aws_lc_rs::digest::{SHA256, digest};
 use tokio::time::Instant;
 
 pub(crate) use self::{
+    backing::{Backing, Kind, StoreUrl},
     client::{Answer, Client},
     provider::{Call, Fate, Mode, Provider},
     receiver::{Receiver, Reply},
     redis::Redis,
     ringback::{Ringback, Setup, command, variable},
+    watched::Watched,
 };
+
+/// Makes a test of each case on each store, in the modules `on_redis` and `on_embedded`. A case is a
+/// function of the store's [`Kind`].
+macro_rules! on_each_store {
+    ($($case:ident)*) => {
+        mod on_redis {
+            $(#[tokio::test] async fn $case() { super::$case(crate::harness::Kind::Redis).await })*
+        }
+        mod on_embedded {
+            $(
+                #[tokio::test]
+                async fn $case() { super::$case(crate::harness::Kind::Embedded).await }
+            )*
+        }
+    };
+}
+
+pub(crate) use on_each_store;
 
 /// How long tests wait for what should come at once on any machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,14 +1,14 @@
 //! The service: the real program, configured by its environment, on a port of its own.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
 use tempfile::NamedTempFile;
 
-use super::{Client, PATIENCE, Redis, eventually, free_port, signal};
+use super::{Client, PATIENCE, StoreUrl, eventually, free_port, signal};
 
 /// How much of the log is shown when a test fails, in bytes.
 const LOG_BYTES_SHOWN: usize = 16 * 1024;
@@ -23,6 +23,7 @@ pub(crate) struct Setup {
 
 /// A running process. Killed when dropped; its log is shown if the test fails.
 pub(crate) struct Ringback {
+    command: Command,
     child: Child,
     log: NamedTempFile,
     api: Option<u16>,
@@ -65,8 +66,8 @@ impl Setup {
         }
         let log = NamedTempFile::new().unwrap();
         self.command.args(self.roles.iter().flat_map(|role| ["--role", role]));
-        let child = self.command.stderr(log.reopen().unwrap()).spawn().unwrap();
-        Ringback { child, log, api: self.api, health: self.health }
+        let child = spawn(&mut self.command, &log);
+        Ringback { command: self.command, child, log, api: self.api, health: self.health }
     }
 }
 
@@ -74,13 +75,13 @@ impl Setup {
 
 impl Ringback {
     /// A process on this store: it allows callbacks to loopback, and logs what it does.
-    pub(crate) fn on(redis: &Redis) -> Setup {
+    pub(crate) fn on(store: &impl StoreUrl) -> Setup {
         let (api, health) = (free_port(), free_port());
         let mut command = command();
         command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null());
         let setup = Setup { command, api: Some(api), health, roles: Vec::new() };
         setup
-            .set("store.url", &redis.url())
+            .set("store.url", &store.store_url())
             .set("server.listen", &format!("127.0.0.1:{api}"))
             .set("server.metrics_listen", &format!("127.0.0.1:{health}"))
             .set("callbacks.allow_private_networks", "true")
@@ -88,8 +89,13 @@ impl Ringback {
     }
 
     /// All roles in one process, with everything as it is by default.
-    pub(crate) async fn start(redis: &Redis) -> Self {
-        Self::on(redis).start().await
+    pub(crate) async fn start(store: &impl StoreUrl) -> Self {
+        Self::on(store).start().await
+    }
+
+    /// The number the system knows it by.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where its API listens, for a socket of one's own.
@@ -124,6 +130,14 @@ impl Ringback {
         // Killing fails only if it has ended already.
         let _ = self.child.kill();
         self.child.wait().unwrap();
+    }
+
+    /// Ends it as a crash would, and starts it again at once: on the same store and the same ports,
+    /// with the same settings.
+    pub(crate) async fn restart(&mut self) {
+        self.kill();
+        self.child = spawn(&mut self.command, &self.log);
+        self.wait_until_ready().await;
     }
 
     /// Asks it to stop.
@@ -164,6 +178,12 @@ impl Drop for Ringback {
             eprintln!("the log of process {}:\n{}", self.child.id(), &log[start..]);
         }
     }
+}
+
+/// Starts a process whose lines are added to the log.
+fn spawn(command: &mut Command, log: &NamedTempFile) -> Child {
+    let log = OpenOptions::new().append(true).open(log.path()).unwrap();
+    command.stderr(log).spawn().unwrap()
 }
 
 /// The program, with nothing in its environment that would configure it.

@@ -1,6 +1,10 @@
 //! What the store's tests stand on: a store, a way to let time pass in it, and short words for
 //! what an API, a worker and a notifier do.
 
+mod embedded;
+mod raw;
+mod redis;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -18,46 +22,60 @@ use ringback::{
     },
 };
 
-use crate::harness::Redis;
+pub(crate) use self::raw::Raw;
+use crate::harness::{Backing, Kind, StoreUrl};
 
 pub(crate) const ACCOUNT: &str = "acme";
-const TIMES: StoreTimes = StoreTimes {
+pub(crate) const TIMES: StoreTimes = StoreTimes {
     lease: Duration::from_secs(30),
     upload_lease: Duration::from_secs(5),
     retention: Duration::from_hours(1),
 };
 
+/// A store, opened as a process opens it.
+///
+/// The order of the fields is the order in which they end: the store is closed first.
 pub(crate) struct Fixture {
     pub(crate) store: Store,
+    pub(crate) raw: Box<dyn Raw>,
     pub(crate) provider: String,
-    url: String,
-    raw: redis::aio::MultiplexedConnection,
-    _server: Option<Redis>,
+    settings: StoreSettings,
+    _backing: Option<Backing>,
 }
 
 impl Fixture {
     /// A store of its own.
-    pub(crate) async fn start() -> Self {
-        let server = Redis::start().await;
-        let fixture = Self::on(&server.url(), 1).await;
-        Self { _server: Some(server), ..fixture }
+    pub(crate) async fn start(kind: Kind) -> Self {
+        let backing = Backing::start(kind).await;
+        let fixture = Self::on(&backing).await;
+        Self { _backing: Some(backing), ..fixture }
     }
 
-    /// A store on a server that others use too: what is done stays within a provider of its own.
-    pub(crate) async fn on(url: &str, partitions: u16) -> Self {
-        let connected = store::redis::connect(&settings(url, partitions), TIMES).await;
-        let store = connected.expect("the store");
-        let client = redis::Client::open(url).expect("a client");
-        let raw = client.get_multiplexed_async_connection().await.expect("a connection");
+    /// A store that is there already.
+    pub(crate) async fn on(place: &impl StoreUrl) -> Self {
+        let settings = settings(place);
+        let store = store::open(&settings, TIMES).await.expect("the store");
+        let url = place.store_url();
+        let raw: Box<dyn Raw> = match url.strip_prefix("embedded:") {
+            Some(folder) => Box::new(embedded::Rows::of(folder)),
+            None => Box::new(redis::Keys::on(&url).await),
+        };
         let provider = format!("p{:08x}", rand::random::<u32>());
-        Self { store, provider, url: url.to_owned(), raw, _server: None }
+        Self { store, raw, provider, settings, _backing: None }
+    }
+
+    /// Closes the store, and opens it again.
+    pub(crate) async fn reopened(self) -> Self {
+        let Self { store, settings, .. } = self;
+        drop(store);
+        let store = store::open(&settings, TIMES).await.expect("the store again");
+        Self { store, settings, ..self }
     }
 
     /// What a process with another lease does on the same store.
     pub(crate) async fn with_lease(&self, lease: Duration) -> Arc<dyn Dispatch> {
-        let settings = settings(&self.url, 1);
         let times = StoreTimes { lease, ..TIMES };
-        store::redis::connect(&settings, times).await.expect("the store").dispatch
+        store::open(&self.settings, times).await.expect("the store").dispatch
     }
 
     pub(crate) fn spec(&self, callback: bool) -> BatchSpec {
@@ -122,39 +140,6 @@ impl Fixture {
         self.store.dispatch.settle(settlement).await.expect("a settlement")
     }
 
-    /// How many completion events there are for this batch.
-    pub(crate) async fn events(&self, id: BatchId) -> usize {
-        let key = format!("rb:{{p{:02}}}:events", id.partition());
-        let found: Option<f64> = redis::cmd("ZSCORE")
-            .arg(key)
-            .arg(id.ulid())
-            .query_async(&mut self.raw.clone())
-            .await
-            .expect("an answer");
-        usize::from(found.is_some())
-    }
-
-    /// Every lease has run out.
-    pub(crate) async fn lapse_leases(&self) {
-        self.make_past("rb:{p00}:leases").await;
-    }
-
-    /// Every upload has stopped.
-    pub(crate) async fn lapse_uploads(&self) {
-        self.make_past("rb:{p00}:uploads").await;
-    }
-
-    /// Everything has been kept long enough.
-    pub(crate) async fn lapse_retention(&self) {
-        self.make_past("rb:{p00}:purge").await;
-    }
-
-    /// Every parked chunk of a batch is due.
-    pub(crate) async fn come_due(&self, id: BatchId) {
-        self.make_past("rb:{p00}:due").await;
-        self.make_past(&format!("rb:{{p00}}:b:{}:q", id.ulid())).await;
-    }
-
     pub(crate) async fn sweep(&self) -> store::Swept {
         let mut all = store::Swept::default();
         loop {
@@ -165,53 +150,17 @@ impl Fixture {
             }
         }
     }
-
-    /// The chunks of a batch that are under a lease.
-    pub(crate) async fn leased(&self, id: BatchId) -> Vec<usize> {
-        let members: Vec<String> = redis::cmd("ZRANGE")
-            .arg("rb:{p00}:leases")
-            .arg(0)
-            .arg(-1)
-            .query_async(&mut self.raw.clone())
-            .await
-            .expect("leases");
-        let of_batch = members
-            .iter()
-            .filter_map(|member| member.strip_prefix(&format!("{}:", id.ulid()))?.parse().ok());
-        of_batch.collect()
-    }
-
-    /// Empties the server, but for what makes it a store.
-    pub(crate) async fn forget_everything(&self) {
-        for key in self.keys().await.iter().filter(|key| *key != "rb:meta") {
-            let _: () =
-                redis::cmd("DEL").arg(key).query_async(&mut self.raw.clone()).await.expect("gone");
-        }
-    }
-
-    /// The names of all keys in the store.
-    pub(crate) async fn keys(&self) -> Vec<String> {
-        let mut keys: Vec<String> =
-            redis::cmd("KEYS").arg("*").query_async(&mut self.raw.clone()).await.expect("keys");
-        keys.sort();
-        keys
-    }
-
-    async fn make_past(&self, key: &str) {
-        let script = "for _, m in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do \
-                      redis.call('ZADD', KEYS[1], 1, m) end";
-        let _: () = redis::cmd("EVAL")
-            .arg(script)
-            .arg(1)
-            .arg(key)
-            .query_async(&mut self.raw.clone())
-            .await
-            .expect("an answer");
-    }
 }
 
-fn settings(url: &str, partitions: u16) -> StoreSettings {
-    StoreSettings { url: url.to_owned().into(), retention: TIMES.retention, partitions }
+/// The settings of a store that is kept here.
+pub(crate) fn settings(place: &impl StoreUrl) -> StoreSettings {
+    let url = place.store_url().into();
+    StoreSettings {
+        url,
+        retention: TIMES.retention,
+        sync_every: Duration::from_secs(1),
+        partitions: 1,
+    }
 }
 
 pub(crate) fn fresh_id() -> BatchId {

@@ -1,5 +1,7 @@
-//! The store's contract, and a search for orders of steps that break it.
+//! The store's contract and a search for orders of steps that break it, on each store; and what the
+//! embedded store promises beyond.
 
 mod contract;
+mod embedded;
 mod fixture;
 mod orders;

@@ -1,0 +1,196 @@
+//! Claiming: the account at the head of a provider's ring, of its batches the one at the head;
+//! both then go to the tail. A parked or returned chunk that is due goes before the never-claimed
+//! ones.
+
+use super::{
+    columns::{Id, chunk_key, instant, of_key},
+    finish::{PARK_MAX_MS, open_in},
+    intake::word,
+    step::Step,
+};
+use crate::{
+    domain::{ids::BatchId, record},
+    store::{Claim, Claimed, Ring, Token},
+};
+
+/// The most chunks, batches and accounts that one claim looks at.
+const LOOKS_MAX: usize = 32;
+
+/// A batch that has its turn.
+struct Next {
+    batch: i64,
+    id: BatchId,
+    account: String,
+    /// Whether its state lets it be claimed.
+    claimable: bool,
+    cursor: u32,
+    top: u32,
+}
+
+/// A chunk that is to be held now.
+struct Found {
+    chunk: i64,
+    fresh: bool,
+}
+
+/// See [`crate::store::Dispatch::claim`].
+pub(super) fn claim(
+    step: &mut Step<'_>,
+    claim: &Claim,
+    lease_ms: i64,
+) -> rusqlite::Result<Option<Claimed>> {
+    if let Some(again) = claimed_before(step, claim, lease_ms)? {
+        return Ok(Some(again));
+    }
+    // Each look claims a chunk, passes one without an open message, or shortens a ring.
+    for _ in 0..LOOKS_MAX {
+        let Some(account) = head_account(step, &claim.provider)? else { return Ok(None) };
+        let Some(next) = head_batch(step, &claim.provider, account)? else { continue };
+        let Some(found) = next_chunk(step, &next)? else {
+            step.run("UPDATE batch SET turn = NULL WHERE batch = ?1", [next.batch])?;
+            continue;
+        };
+        let sql = "SELECT states FROM chunk WHERE chunk = ?1";
+        let states: Option<Vec<u8>> = step.row(sql, [found.chunk], |row| row.get(0))?;
+        let open = states.as_deref().map_or(0, open_in);
+        if open > 0 {
+            return hold(step, claim, &next, &found, open, lease_ms).map(Some);
+        }
+    }
+    step.rings.push(Ring::Work(claim.provider.clone()));
+    Ok(None)
+}
+
+/// The chunk that a claim with this nonce got before: its reply was lost.
+fn claimed_before(
+    step: &Step<'_>,
+    claim: &Claim,
+    lease_ms: i64,
+) -> rusqlite::Result<Option<Claimed>> {
+    let held = step.row(
+        "UPDATE chunk SET until_ms = ?2 WHERE nonce = ?1 AND until_ms IS NOT NULL \
+         RETURNING chunk, turn",
+        (word(claim.nonce), step.now + lease_ms),
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let Some((chunk, turn)) = held else { return Ok(None) };
+    let sql = "SELECT id FROM batch WHERE batch = ?1";
+    let id = step.row(sql, [of_key(chunk).0], |row| row.get::<_, Id>(0))?;
+    id.map(|id| read_claimed(step, id.0, chunk, token(turn, word(claim.nonce)))).transpose()
+}
+
+fn head_account(step: &Step<'_>, provider: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT account FROM ring WHERE provider = ?1 ORDER BY turn LIMIT 1";
+    step.row(sql, [provider], |row| row.get(0))
+}
+
+/// An account without a batch leaves the ring.
+fn head_batch(step: &Step<'_>, provider: &str, account: String) -> rusqlite::Result<Option<Next>> {
+    let next = step.row(
+        "SELECT batch, id, state IN ('queued', 'running'), cursor, top FROM batch \
+         WHERE provider = ?1 AND account = ?2 AND turn IS NOT NULL ORDER BY turn LIMIT 1",
+        (provider, &account),
+        |row| {
+            Ok(Next {
+                batch: row.get(0)?,
+                id: row.get::<_, Id>(1)?.0,
+                account: account.clone(),
+                claimable: row.get(2)?,
+                cursor: row.get(3)?,
+                top: row.get(4)?,
+            })
+        },
+    )?;
+    if next.is_none() {
+        step.run("DELETE FROM ring WHERE provider = ?1 AND account = ?2", (provider, account))?;
+    }
+    Ok(next)
+}
+
+/// The next chunk of a batch: a parked one that is due, else the one at the cursor.
+fn next_chunk(step: &Step<'_>, next: &Next) -> rusqlite::Result<Option<Found>> {
+    if !next.claimable {
+        return Ok(None);
+    }
+    let parked: Option<(i64, i64)> = step.row(
+        "SELECT chunk, due_ms FROM chunk WHERE chunk >> 32 = ?1 AND due_ms IS NOT NULL \
+         ORDER BY due_ms LIMIT 1",
+        [next.batch],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    // One that is parked for longer than there is was so before the clock was stepped back.
+    let is_due = |due_ms| due_ms <= step.now || due_ms > step.now + PARK_MAX_MS;
+    if let Some((chunk, _)) = parked.filter(|(_, due_ms)| is_due(*due_ms)) {
+        step.run("UPDATE chunk SET due_ms = NULL WHERE chunk = ?1", [chunk])?;
+        return Ok(Some(Found { chunk, fresh: false }));
+    }
+    if next.cursor < next.top {
+        step.run("UPDATE batch SET cursor = cursor + 1 WHERE batch = ?1", [next.batch])?;
+        return Ok(Some(Found { chunk: chunk_key(next.batch, next.cursor), fresh: true }));
+    }
+    if let Some((_, due_ms)) = parked {
+        step.come_due(next.batch, due_ms)?;
+    }
+    Ok(None)
+}
+
+fn hold(
+    step: &Step<'_>,
+    claim: &Claim,
+    next: &Next,
+    found: &Found,
+    open: i64,
+    lease_ms: i64,
+) -> rusqlite::Result<Claimed> {
+    let (turn, nonce) = (step.next_turn()?, word(claim.nonce));
+    step.run(
+        "UPDATE chunk SET until_ms = ?2, turn = ?3, nonce = ?4, sequence = 0, done = 0 \
+         WHERE chunk = ?1",
+        (found.chunk, step.now + lease_ms, turn, nonce),
+    )?;
+    step.run(
+        "UPDATE batch SET turn = ?2, sending = sending + ?3, behind = behind - iif(?4, ?3, 0), \
+         state = 'running', started_ms = coalesce(started_ms, ?5) WHERE batch = ?1",
+        (next.batch, turn, open, found.fresh, step.now),
+    )?;
+    let sql = "UPDATE ring SET turn = ?3 WHERE provider = ?1 AND account = ?2";
+    step.run(sql, (&claim.provider, &next.account, turn))?;
+    let sql = "UPDATE provider SET sending = sending + ?2 WHERE name = ?1";
+    step.run(sql, (&claim.provider, open))?;
+    read_claimed(step, next.id, found.chunk, token(turn, nonce))
+}
+
+fn read_claimed(
+    step: &Step<'_>,
+    batch: BatchId,
+    chunk: i64,
+    token: Token,
+) -> rusqlite::Result<Claimed> {
+    let sql = "SELECT place, known FROM waiting WHERE chunk = ?1";
+    let waiting = step.rows(sql, [chunk], |row| {
+        Ok((row.get(0)?, record::read_open(row.get_ref(1)?.as_blob()?)))
+    })?;
+    let claimed = step.row(
+        "SELECT first, states, recipients FROM chunk JOIN recipients USING (chunk) \
+         WHERE chunk = ?1",
+        [chunk],
+        |row| {
+            Ok(Claimed {
+                batch,
+                chunk: of_key(chunk).1,
+                first: row.get(0)?,
+                token,
+                now: instant(step.now),
+                states: row.get::<_, Vec<u8>>(1)?.into(),
+                recipients: row.get::<_, Vec<u8>>(2)?.into(),
+                waiting,
+            })
+        },
+    )?;
+    claimed.ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
+/// The proof of a lease.
+pub(super) fn token(turn: i64, nonce: i64) -> Token {
+    Token(format!("{turn}-{nonce:016x}"))
+}

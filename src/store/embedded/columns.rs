@@ -1,0 +1,111 @@
+//! How columns become types, and back.
+
+use rusqlite::{
+    Row, ToSql,
+    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
+};
+
+use crate::{
+    domain::{
+        batch::{Batch, BatchState, CallbackState, Counts, FinalCounts},
+        ids::BatchId,
+        message::FinalState,
+        time::UnixMs,
+    },
+    store::stored,
+};
+
+/// A batch's id as its column holds it.
+pub(super) struct Id(pub(super) BatchId);
+
+/// A word of the domain as its column holds it.
+pub(super) struct Word<T>(pub(super) T);
+
+/// The columns that [`batch`] reads, and where they are from.
+macro_rules! batch_columns {
+    ($rest:literal) => {
+        concat!(
+            "SELECT b.id, b.state, b.total, b.sending, b.started_ms, b.completed_ms, b.callback, \
+             s.spec, b.ended_1, b.ended_2, b.ended_3, \
+             b.ended_4 + iif(b.body_hash IS NULL, b.invalid, 0), b.ended_5, b.ended_6, b.ended_7 \
+             FROM batch b JOIN spec s USING (batch) ",
+            $rest
+        )
+    };
+}
+pub(super) use batch_columns;
+
+/// A chunk's key.
+pub(super) fn chunk_key(batch: i64, number: u32) -> i64 {
+    batch << 32 | i64::from(number)
+}
+
+/// The batch and the number of a chunk's key.
+pub(super) fn of_key(chunk: i64) -> (i64, u32) {
+    // The lower 32 bits are the number.
+    (chunk >> 32, u32::try_from(chunk & i64::from(u32::MAX)).unwrap_or(u32::MAX))
+}
+
+/// An instant or a number, as the file keeps them.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// An instant, as the domain has it.
+pub(super) fn instant(ms: i64) -> UnixMs {
+    UnixMs(u64::try_from(ms).unwrap_or(0))
+}
+
+/// Reads the columns of [`batch_columns`].
+pub(super) fn batch(row: &Row<'_>) -> rusqlite::Result<Batch> {
+    let mut ended = FinalCounts::default();
+    for (column, state) in (8..).zip(FinalState::ALL) {
+        ended.add(state, count(row, column)?);
+    }
+    let spec = stored::read_spec(row.get_ref(7)?.as_blob()?)
+        .map_err(|error| FromSqlError::Other(error.into()))?;
+    let moment = |column| row.get::<_, Option<i64>>(column).map(|ms| ms.map(instant));
+    Ok(Batch {
+        id: row.get::<_, Id>(0)?.0,
+        spec,
+        state: row.get::<_, Word<BatchState>>(1)?.0,
+        counts: Counts { total: count(row, 2)?, sending: count(row, 3)?, ended },
+        started_at: moment(4)?,
+        completed_at: moment(5)?,
+        callback: row
+            .get::<_, Option<Word<CallbackState>>>(6)?
+            .map_or(CallbackState::Pending, |word| word.0),
+    })
+}
+
+/// A number of messages.
+pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or(0))
+}
+
+// === impl Id ===
+
+impl FromSql for Id {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let id = BatchId::from_ulid(value.as_str()?);
+        id.map(Self).map_err(|error| FromSqlError::Other(error.into()))
+    }
+}
+
+impl ToSql for Id {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.ulid().into())
+    }
+}
+
+// === impl Word ===
+
+impl<T> FromSql for Word<T>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let word = value.as_str()?.parse();
+        word.map(Self).map_err(|error: T::Err| FromSqlError::Other(error.into()))
+    }
+}

@@ -1,0 +1,170 @@
+//! What several operations share: a batch's counts and its end, its place in the ring, and the
+//! closing of its chunks.
+//!
+//! A batch's counts are kept by one function alone, [`Step::finish`], which also completes the
+//! batch:
+//!   * a message is counted in the step that makes it final, and in no other;
+//!   * `open` is total less what is counted, so the step that brings it to 0 is the last one;
+//!   * that step sets `completed_ms`, once, and creates the event: one batch, one event.
+
+use rusqlite::params;
+
+use super::step::Step;
+use crate::{
+    domain::{
+        batch::{BatchState, CallbackState, FinalCounts},
+        message::FinalState,
+    },
+    store::Ring,
+};
+
+/// A parked chunk is looked at again after this long at the latest.
+pub(super) const PARK_MAX_MS: i64 = 900_000;
+
+/// How a batch stands once it was counted.
+struct Counted {
+    over_now: bool,
+    callback: Option<String>,
+    provider: String,
+}
+
+impl Step<'_> {
+    /// Counts messages that became final in this step, and `leaving` open or final ones that left
+    /// workers' hands; completes the batch if the last one became final. To be called once a step,
+    /// after every other change of the batch. Gives true if the batch completed.
+    pub(super) fn finish(
+        &mut self,
+        batch: i64,
+        moved: &FinalCounts,
+        leaving: i64,
+    ) -> rusqlite::Result<bool> {
+        let Some(counted) = self.count_moved(batch, moved, leaving)? else { return Ok(false) };
+        if !counted.over_now {
+            return Ok(false);
+        }
+        self.run(
+            "UPDATE batch SET completed_ms = ?2, turn = NULL, \
+             state = CASE state WHEN 'canceled' THEN state ELSE 'completed' END WHERE batch = ?1",
+            (batch, self.now),
+        )?;
+        if counted.callback.as_deref() == Some(CallbackState::Pending.word()) {
+            self.run("INSERT INTO event (batch, due_ms) VALUES (?1, ?2)", (batch, self.now))?;
+            self.rings.push(Ring::Event);
+        } else {
+            self.begin_retention(batch)?;
+        }
+        Ok(true)
+    }
+
+    /// From now on the batch is kept as long as the settings said when it came.
+    pub(super) fn begin_retention(&self, batch: i64) -> rusqlite::Result<()> {
+        let sql = "UPDATE batch SET purge_ms = ?2 + keep_ms WHERE batch = ?1";
+        self.run(sql, (batch, self.now)).map(|_| ())
+    }
+
+    fn count_moved(
+        &self,
+        batch: i64,
+        moved: &FinalCounts,
+        leaving: i64,
+    ) -> rusqlite::Result<Option<Counted>> {
+        let ended = FinalState::ALL.map(|state| count(moved[state]));
+        let sum: i64 = ended.iter().sum();
+        let [e1, e2, e3, e4, e5, e6, e7] = ended;
+        let counted = self.row(
+            "UPDATE batch SET open = open - ?2, sending = sending - ?3, \
+             ended_1 = ended_1 + ?4, ended_2 = ended_2 + ?5, ended_3 = ended_3 + ?6, \
+             ended_4 = ended_4 + ?7, ended_5 = ended_5 + ?8, ended_6 = ended_6 + ?9, \
+             ended_7 = ended_7 + ?10 WHERE batch = ?1 \
+             RETURNING open <= 0 AND completed_ms IS NULL, callback, provider",
+            params![batch, sum, leaving, e1, e2, e3, e4, e5, e6, e7],
+            |row| {
+                Ok(Counted { over_now: row.get(0)?, callback: row.get(1)?, provider: row.get(2)? })
+            },
+        )?;
+        if let Some(counted) = counted.as_ref().filter(|_| sum != 0 || leaving != 0) {
+            self.run(
+                "UPDATE provider SET open = open - ?2, sending = sending - ?3, \
+                 ended_1 = ended_1 + ?4, ended_2 = ended_2 + ?5, ended_3 = ended_3 + ?6, \
+                 ended_4 = ended_4 + ?7, ended_5 = ended_5 + ?8, ended_6 = ended_6 + ?9, \
+                 ended_7 = ended_7 + ?10 WHERE name = ?1",
+                params![counted.provider, sum, leaving, e1, e2, e3, e4, e5, e6, e7],
+            )?;
+        }
+        Ok(counted)
+    }
+
+    /// Puts a batch at the tail of its account's ring, and the account into its provider's, unless
+    /// they are there.
+    pub(super) fn enter(&mut self, batch: i64) -> rusqlite::Result<()> {
+        let turn = self.next_turn()?;
+        self.run("UPDATE batch SET turn = ?2 WHERE batch = ?1 AND turn IS NULL", (batch, turn))?;
+        let provider: Option<String> = self.row(
+            "INSERT INTO ring (provider, account, turn) \
+             SELECT provider, account, ?2 FROM batch WHERE batch = ?1 \
+             ON CONFLICT DO UPDATE SET turn = turn RETURNING provider",
+            (batch, turn),
+            |row| row.get(0),
+        )?;
+        self.rings.extend(provider.map(Ring::Work));
+        Ok(())
+    }
+
+    /// Notes that a parked chunk of a batch comes due at `due_ms`, unless one does so earlier.
+    pub(super) fn come_due(&self, batch: i64, due_ms: i64) -> rusqlite::Result<()> {
+        let sql = "UPDATE batch SET due_ms = ?2 \
+                   WHERE batch = ?1 AND (due_ms IS NULL OR due_ms > ?2)";
+        self.run(sql, (batch, due_ms)).map(|_| ())
+    }
+
+    /// Ends every open message of a chunk: `canceled`, or `unknown` if an earlier try may have been
+    /// accepted. Changes `states` and adds to `moved`; the caller stores the states.
+    pub(super) fn close_chunk(
+        &self,
+        chunk: i64,
+        states: &mut [u8],
+        moved: &mut FinalCounts,
+    ) -> rusqlite::Result<()> {
+        let sql = "DELETE FROM waiting WHERE chunk = ?1 RETURNING place, known";
+        let waiting = self.rows(sql, [chunk], |row| {
+            Ok((row.get::<_, u16>(0)?, row.get_ref(1)?.as_blob()?.first() == Some(&1)))
+        })?;
+        let doubtful = waiting.into_iter().filter(|(_, may_be_accepted)| *may_be_accepted);
+        for (place, _) in doubtful {
+            end(
+                states.get_mut(usize::from(place)..=usize::from(place)),
+                FinalState::Unknown,
+                moved,
+            );
+        }
+        end(Some(states), FinalState::Canceled, moved);
+        Ok(())
+    }
+}
+
+/// Gives the messages that are open this final state. Those that are final stay as they are, and
+/// are not counted.
+pub(super) fn end(states: Option<&mut [u8]>, state: FinalState, moved: &mut FinalCounts) {
+    let open = states.into_iter().flatten().filter(|byte| **byte == 0);
+    let ended = open.map(|byte| *byte = state as u8).count();
+    moved.add(state, ended as u64);
+}
+
+/// How many messages of a chunk are open.
+pub(super) fn open_in(states: &[u8]) -> i64 {
+    count(memchr::memchr_iter(0, states).count() as u64)
+}
+
+/// What a batch's state says to those who hold a part of it.
+pub(super) fn wish(state: &str) -> crate::store::Wish {
+    match state.parse() {
+        Ok(BatchState::Paused) => crate::store::Wish::Pause,
+        Ok(BatchState::Canceled) => crate::store::Wish::Cancel,
+        _ => crate::store::Wish::Go,
+    }
+}
+
+/// Numbers of messages are far below this type's end.
+fn count(messages: u64) -> i64 {
+    i64::try_from(messages).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,227 @@
+//! [`Intake`] in this process.
+
+use async_trait::async_trait;
+use rusqlite::params;
+
+use super::{
+    EmbeddedStore,
+    columns::{Id, chunk_key, integer},
+    step::Step,
+    wishes,
+};
+use crate::{
+    domain::{
+        batch::{CallbackState, FinalCounts},
+        chunk::NewChunk,
+        ids::BatchId,
+        message::FinalState,
+        time::millis,
+    },
+    store::{
+        Draft, Intake, IntakeError, Opened, StoreError, StoreTimes, Upload, WishError, stored,
+    },
+};
+
+#[async_trait]
+impl Intake for EmbeddedStore {
+    async fn open(&self, draft: &Draft) -> Result<Opened, StoreError> {
+        self.accepts()?;
+        let (draft, times) = (draft.clone(), self.times);
+        self.write(move |step| open(step, &draft, times)).await
+    }
+
+    async fn append(&self, upload: &Upload, chunks: &[NewChunk]) -> Result<(), IntakeError> {
+        self.accepts()?;
+        let (upload, chunks) = (*upload, chunks.to_vec());
+        let lease_ms = integer(millis(self.times.upload_lease));
+        let open = self.write(move |step| append(step, upload, &chunks, lease_ms)).await?;
+        if open { Ok(()) } else { Err(IntakeError::Gone) }
+    }
+
+    async fn seal(
+        &self,
+        upload: &Upload,
+        chunks: u32,
+        body_hash: [u8; 32],
+    ) -> Result<(), IntakeError> {
+        self.synced()?;
+        let upload = *upload;
+        let sealed = self.write(move |step| seal(step, upload, chunks, body_hash)).await?;
+        if sealed { Ok(()) } else { Err(IntakeError::Gone) }
+    }
+
+    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
+        let upload = *upload;
+        self.write(move |step| {
+            let sql = "SELECT batch FROM batch \
+                       WHERE id = ?1 AND upload = ?2 AND state = 'receiving'";
+            let found = step.row(sql, (Id(upload.id), word(upload.token)), |row| row.get(0))?;
+            found.map_or(Ok(()), |batch| drop_upload(step, batch))
+        })
+        .await
+    }
+
+    async fn cancel(&self, account: &str, id: BatchId) -> Result<(), WishError> {
+        self.wish(account, id, wishes::cancel).await
+    }
+
+    async fn pause(&self, account: &str, id: BatchId) -> Result<(), WishError> {
+        self.wish(account, id, wishes::pause).await
+    }
+
+    async fn resume(&self, account: &str, id: BatchId) -> Result<(), WishError> {
+        self.wish(account, id, wishes::resume).await
+    }
+
+    fn partitions(&self) -> u16 {
+        1
+    }
+}
+
+fn open(step: &Step<'_>, draft: &Draft, times: StoreTimes) -> rusqlite::Result<Opened> {
+    let upload = Upload { id: draft.id, token: draft.token };
+    let token = word(draft.token);
+    let again = "SELECT 1 FROM batch WHERE id = ?1 AND upload = ?2";
+    if step.row(again, (Id(draft.id), token), |_| Ok(()))?.is_some() {
+        return Ok(Opened::New(upload));
+    }
+    let (spec, key) = (&draft.spec, draft.key.as_ref().map(|key| &key.0));
+    if let Some(held) = key.map_or(Ok(None), |key| holder(step, &spec.account, key))? {
+        return Ok(held);
+    }
+    // It may be there: this very upload, dropped between a lost reply and this repeat.
+    let batch: Option<i64> = step.row(
+        "INSERT INTO batch \
+         (id, account, provider, reference, state, callback, keep_ms, key, upload, upload_ms) \
+         VALUES (?1, ?2, ?3, ?4, 'receiving', ?5, ?6, ?7, ?8, ?9) \
+         ON CONFLICT (id) DO UPDATE SET state = excluded.state, key = excluded.key, \
+         upload = excluded.upload, upload_ms = excluded.upload_ms, purge_ms = NULL \
+         RETURNING batch",
+        params![
+            Id(draft.id),
+            spec.account,
+            spec.provider,
+            spec.reference,
+            spec.callback.as_ref().map(|_| CallbackState::Pending.word()),
+            integer(millis(times.retention)),
+            key,
+            token,
+            step.now + integer(millis(times.upload_lease)),
+        ],
+        |row| row.get(0),
+    )?;
+    let spec_bytes = stored::write_spec(spec);
+    step.run("INSERT OR REPLACE INTO spec VALUES (?1, ?2)", (batch, spec_bytes))?;
+    if key.is_some() {
+        step.run("INSERT INTO idempotency VALUES (?1, ?2, ?3)", (&spec.account, key, batch))?;
+    }
+    Ok(Opened::New(upload))
+}
+
+/// What holds an idempotency key, if anything does.
+fn holder(step: &Step<'_>, account: &str, key: &str) -> rusqlite::Result<Option<Opened>> {
+    let sql = "SELECT b.id, b.body_hash FROM idempotency i JOIN batch b USING (batch) \
+               WHERE i.account = ?1 AND i.key = ?2";
+    step.row(sql, (account, key), |row| {
+        let body_hash: Option<[u8; 32]> = row.get(1)?;
+        let id = row.get::<_, Id>(0)?.0;
+        Ok(body_hash.map_or(Opened::UnderWay, |body_hash| Opened::Replayed { id, body_hash }))
+    })
+}
+
+/// False if the upload is gone.
+fn append(
+    step: &Step<'_>,
+    upload: Upload,
+    chunks: &[NewChunk],
+    lease_ms: i64,
+) -> rusqlite::Result<bool> {
+    let sql = "SELECT batch FROM batch WHERE id = ?1 AND upload = ?2 AND state = 'receiving'";
+    let found = step.row(sql, (Id(upload.id), word(upload.token)), |row| row.get(0))?;
+    let Some(batch) = found else { return Ok(false) };
+    let (mut added, mut total, mut invalid, mut top) = (0, 0, 0, 0);
+    for chunk in chunks {
+        let key = chunk_key(batch, chunk.number);
+        let sql = "INSERT OR IGNORE INTO chunk (chunk, first, states) VALUES (?1, ?2, ?3)";
+        if step.run(sql, (key, chunk.first, &chunk.states))? == 1 {
+            step.run("INSERT INTO recipients VALUES (?1, ?2)", (key, &chunk.recipients))?;
+            append_log(step, key, &chunk.log)?;
+            added += 1;
+            total += chunk.messages();
+            invalid += chunk.failed();
+            top = top.max(chunk.number + 1);
+        }
+    }
+    step.run(
+        "UPDATE batch SET chunks = chunks + ?2, total = total + ?3, invalid = invalid + ?4, \
+         top = max(top, ?5), upload_ms = ?6 WHERE batch = ?1",
+        (batch, added, total, invalid, top, step.now + lease_ms),
+    )?;
+    Ok(true)
+}
+
+/// Adds records to a chunk's log.
+pub(super) fn append_log(step: &Step<'_>, chunk: i64, records: &[u8]) -> rusqlite::Result<()> {
+    if !records.is_empty() {
+        step.run("INSERT INTO log (chunk, records) VALUES (?1, ?2)", (chunk, records))?;
+    }
+    Ok(())
+}
+
+/// False if the upload is gone. A batch without an open message completes in this very step.
+fn seal(
+    step: &mut Step<'_>,
+    upload: Upload,
+    chunks: u32,
+    body_hash: [u8; 32],
+) -> rusqlite::Result<bool> {
+    let sql = "SELECT batch, body_hash IS NOT NULL, state = 'receiving' AND chunks = ?3, \
+               total, invalid, provider FROM batch WHERE id = ?1 AND upload = ?2";
+    let found = step.row(sql, (Id(upload.id), word(upload.token), chunks), |row| {
+        let (sealed, complete): (bool, bool) = (row.get(1)?, row.get(2)?);
+        let (total, invalid): (i64, i64) = (row.get(3)?, row.get(4)?);
+        Ok((row.get(0)?, sealed, complete, total, invalid, row.get::<_, String>(5)?))
+    })?;
+    let Some((batch, sealed, complete, total, invalid, provider)) = found else {
+        return Ok(false);
+    };
+    if sealed || !complete {
+        return Ok(sealed);
+    }
+    step.run(
+        "UPDATE batch SET state = 'queued', body_hash = ?2, open = total, \
+         behind = total - invalid, upload_ms = NULL WHERE batch = ?1",
+        (batch, body_hash),
+    )?;
+    let sql = "INSERT INTO provider (name, open) VALUES (?1, ?2) \
+               ON CONFLICT DO UPDATE SET open = open + excluded.open";
+    step.run(sql, (&provider, total))?;
+    if invalid < total {
+        step.enter(batch)?;
+    }
+    let mut moved = FinalCounts::default();
+    moved.add(FinalState::Failed, u64::try_from(invalid).unwrap_or(0));
+    step.finish(batch, &moved, 0)?;
+    Ok(true)
+}
+
+/// Drops an unsealed upload in one row: the key is free, nobody sees the batch, the sweep gives
+/// its space back.
+pub(super) fn drop_upload(step: &Step<'_>, batch: i64) -> rusqlite::Result<()> {
+    free_key(step, batch)?;
+    let sql = "UPDATE batch SET state = 'dropped', key = NULL, upload = NULL, upload_ms = NULL, \
+               purge_ms = ?2 WHERE batch = ?1";
+    step.run(sql, (batch, step.now)).map(|_| ())
+}
+
+/// Frees the idempotency key that a batch holds, if it does.
+pub(super) fn free_key(step: &Step<'_>, batch: i64) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM idempotency WHERE batch = ?1 AND (account, key) = \
+               (SELECT account, key FROM batch WHERE batch = ?1)";
+    step.run(sql, [batch]).map(|_| ())
+}
+
+/// A random word in the file's signed form: the same bits.
+pub(super) fn word(random: u64) -> i64 {
+    random.cast_signed()
+}

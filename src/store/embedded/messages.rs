@@ -1,0 +1,104 @@
+//! Messages, put together from the rows of their chunks.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::columns::{Id, chunk_key, instant};
+use crate::{
+    domain::{ids::BatchId, message::MessageState, time::UnixMs},
+    store::{MessageView, stored::StoredChunk},
+};
+
+/// What all messages of a batch share.
+struct Whole {
+    batch: i64,
+    total: u32,
+    /// One more than the highest chunk's number.
+    top: u32,
+    /// The first chunk that cancel closed, and when.
+    cut: Option<(u32, UnixMs)>,
+}
+
+/// See [`crate::store::Reading::messages`].
+pub(super) fn read(
+    db: &Connection,
+    id: BatchId,
+    state: Option<MessageState>,
+    from: u32,
+    limit: usize,
+) -> rusqlite::Result<(Vec<MessageView>, Option<u32>)> {
+    let Some(whole) = Whole::read(db, id)? else { return Ok((Vec::new(), None)) };
+    let to = from.saturating_add(u32::try_from(limit).unwrap_or(u32::MAX)).min(whole.total);
+    let mut messages = Vec::new();
+    for number in whole.chunk_of(db, from)?..whole.top {
+        let Some(chunk) = whole.read_chunk(db, number)? else { continue };
+        if chunk.first >= to {
+            break;
+        }
+        chunk.add_to(&mut messages, id, from..to);
+    }
+    messages.retain(|message| state.is_none_or(|state| message.state == state));
+    Ok((messages, (to < whole.total).then_some(to)))
+}
+
+// === impl Whole ===
+
+impl Whole {
+    fn read(db: &Connection, id: BatchId) -> rusqlite::Result<Option<Self>> {
+        let sql = "SELECT batch, total, top, cut, cut_ms FROM batch WHERE id = ?1";
+        let mut rows = db.prepare_cached(sql)?;
+        rows.query_row([Id(id)], |row| {
+            let cut: Option<u32> = row.get(3)?;
+            let cut_at = row.get::<_, Option<i64>>(4)?.map(instant);
+            Ok(Self {
+                batch: row.get(0)?,
+                total: row.get(1)?,
+                top: row.get(2)?,
+                cut: cut.zip(cut_at),
+            })
+        })
+        .optional()
+    }
+
+    /// The number of the chunk that holds the message `index`, found by halving.
+    fn chunk_of(&self, db: &Connection, index: u32) -> rusqlite::Result<u32> {
+        let mut rows = db.prepare_cached("SELECT first FROM chunk WHERE chunk = ?1")?;
+        let (mut low, mut high) = (0, self.top);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            let key = [chunk_key(self.batch, middle)];
+            let first: Option<u32> = rows.query_row(key, |row| row.get(0)).optional()?;
+            // One that is erased already counts as passed.
+            if first.is_none_or(|first| first <= index) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    fn read_chunk(&self, db: &Connection, number: u32) -> rusqlite::Result<Option<StoredChunk>> {
+        let key = chunk_key(self.batch, number);
+        let mut rows =
+            db.prepare_cached("SELECT records FROM log WHERE chunk = ?1 ORDER BY log")?;
+        let mut log = Vec::new();
+        let mut records = rows.query([key])?;
+        while let Some(row) = records.next()? {
+            log.extend_from_slice(row.get_ref(0)?.as_blob()?);
+        }
+        let sql = "SELECT first, states, until_ms IS NOT NULL, recipients \
+                   FROM chunk JOIN recipients USING (chunk) WHERE chunk = ?1";
+        let mut rows = db.prepare_cached(sql)?;
+        rows.query_row([key], |row| {
+            Ok(StoredChunk {
+                first: row.get(0)?,
+                states: row.get(1)?,
+                held: row.get(2)?,
+                recipients: row.get(3)?,
+                log,
+                canceled: self.cut.map(|(cut, at)| (at, number >= cut)),
+            })
+        })
+        .optional()
+    }
+}

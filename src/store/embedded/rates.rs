@@ -1,0 +1,125 @@
+//! Rates and pauses of providers, in memory: no other process sends, and a run that a crash loses
+//! is one that is not sent.
+//!
+//! A rate is a clock that moves ahead by what is handed out (GCRA), so that all who ask together
+//! never exceed it. The clock that counts here can't be stepped.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use crate::store::{Grant, GrantRequest};
+
+/// No run begins further ahead than this.
+const AHEAD: Duration = Duration::from_secs(1);
+
+/// The longest pause of a provider.
+const PAUSE_MAX: Duration = Duration::from_mins(10);
+
+/// The paces of all providers.
+#[derive(Default)]
+pub(super) struct Rates(Mutex<HashMap<String, Pace>>);
+
+/// A provider's pace.
+struct Pace {
+    /// When the next run may begin; it may lie in the past.
+    clock: Instant,
+    paused_until: Instant,
+}
+
+// === impl Rates ===
+
+impl Rates {
+    /// Hands out a run of send times, if there is one to be had at `now`.
+    pub(super) fn grant(&self, now: Instant, request: &GrantRequest<'_>) -> Grant {
+        let mut paces = self.0.lock();
+        let pace = pace(&mut paces, request.provider, now);
+        let paused = pace.paused_until.saturating_duration_since(now);
+        if !paused.is_zero() {
+            return Grant::Later { wait: paused, paused: true };
+        }
+        let earliest = now.checked_sub(Duration::from_micros(request.burst_us)).unwrap_or(now);
+        let first = pace.clock.max(earliest);
+        let ahead = first.saturating_duration_since(now);
+        let wait = ahead.saturating_sub(AHEAD);
+        if !wait.is_zero() {
+            return Grant::Later { wait, paused: false };
+        }
+        pace.clock = first + request.interval.saturating_mul(request.wanted);
+        let first_in_us = if ahead.is_zero() {
+            -micros(now.saturating_duration_since(first))
+        } else {
+            // Never early.
+            micros(ahead) + 1
+        };
+        Grant::Run { first_in_us }
+    }
+
+    /// Stops a provider; never shortens a pause.
+    pub(super) fn pause(&self, now: Instant, provider: &str, pause: Duration) {
+        let mut paces = self.0.lock();
+        let pace = self::pace(&mut paces, provider, now);
+        pace.paused_until = pace.paused_until.max(now + pause.min(PAUSE_MAX));
+    }
+
+    /// How long a provider is still paused.
+    pub(super) fn paused(&self, now: Instant, provider: &str) -> Duration {
+        let paces = self.0.lock();
+        let until = paces.get(provider).map(|pace| pace.paused_until);
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+}
+
+fn pace<'a>(paces: &'a mut HashMap<String, Pace>, provider: &str, now: Instant) -> &'a mut Pace {
+    // The providers of a configuration: a handful.
+    let fresh = || Pace { clock: now, paused_until: now };
+    paces.entry(provider.to_owned()).or_insert_with(fresh)
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(wanted: u32) -> GrantRequest<'static> {
+        let interval = Duration::from_millis(10);
+        GrantRequest { provider: "p", interval, burst_us: 50_000, wanted }
+    }
+
+    #[test]
+    fn runs_follow_each_other_without_a_gap_or_an_overlap() {
+        let (rates, now) = (Rates::default(), Instant::now());
+        assert_eq!(rates.grant(now, &request(5)), Grant::Run { first_in_us: 0 });
+        assert_eq!(rates.grant(now, &request(5)), Grant::Run { first_in_us: 50_001 });
+        let later = now + Duration::from_millis(120);
+        assert_eq!(rates.grant(later, &request(5)), Grant::Run { first_in_us: -20_000 });
+    }
+
+    #[test]
+    fn what_was_not_used_is_caught_up_by_the_burst_alone() {
+        let (rates, now) = (Rates::default(), Instant::now());
+        rates.grant(now, &request(1));
+        let later = now + Duration::from_mins(1);
+        assert_eq!(rates.grant(later, &request(1)), Grant::Run { first_in_us: -50_000 });
+    }
+
+    #[test]
+    fn nothing_is_handed_out_far_ahead_or_in_a_pause() {
+        let (rates, now) = (Rates::default(), Instant::now());
+        rates.grant(now, &request(150));
+        let wait = Duration::from_millis(500);
+        assert_eq!(rates.grant(now, &request(1)), Grant::Later { wait, paused: false });
+        rates.pause(now, "p", Duration::from_secs(5));
+        rates.pause(now, "p", Duration::from_secs(1));
+        let wait = Duration::from_secs(5);
+        assert_eq!(rates.grant(now, &request(1)), Grant::Later { wait, paused: true });
+        assert_eq!(rates.paused(now, "p"), wait);
+        assert_eq!(rates.paused(now, "other"), Duration::ZERO);
+    }
+}

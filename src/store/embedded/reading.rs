@@ -1,0 +1,190 @@
+//! [`Reading`] in this process: batches, attempts, figures. Messages are read in `messages.rs`.
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Params, params};
+
+use super::{
+    EmbeddedStore,
+    columns::{self, Id, batch_columns, instant},
+    messages,
+};
+use crate::{
+    domain::{
+        batch::{Batch, CallbackState},
+        ids::BatchId,
+        message::{FinalState, MessageState},
+        time::{UnixMs, millis},
+    },
+    store::{
+        AttemptEnd, AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading,
+        Stats, StoreError,
+    },
+};
+
+#[async_trait]
+impl Reading for EmbeddedStore {
+    async fn batch(&self, account: &str, id: BatchId) -> Result<Option<Batch>, StoreError> {
+        let account = account.to_owned();
+        self.read(move |db| batch(db, &account, id)).await
+    }
+
+    async fn batches(
+        &self,
+        account: &str,
+        filter: &BatchFilter,
+        before: Option<BatchId>,
+        limit: usize,
+    ) -> Result<(Vec<Batch>, Option<BatchId>), StoreError> {
+        let account = account.to_owned();
+        let mut batches = self.read(move |db| list(db, &account, before, limit)).await?;
+        let last = batches.last().map(|batch| batch.id);
+        let next = last.filter(|_| batches.len() == limit);
+        batches.retain(|batch| filter.matches(batch));
+        Ok((batches, next))
+    }
+
+    async fn messages(
+        &self,
+        id: BatchId,
+        state: Option<MessageState>,
+        from: u32,
+        limit: usize,
+    ) -> Result<(Vec<MessageView>, Option<u32>), StoreError> {
+        self.read(move |db| messages::read(db, id, state, from, limit)).await
+    }
+
+    async fn attempts(
+        &self,
+        account: &str,
+        id: BatchId,
+    ) -> Result<Option<AttemptsView>, StoreError> {
+        let (account, now) = (account.to_owned(), self.clock.now());
+        self.read(move |db| {
+            batch(db, &account, id)?.map(|batch| attempts(db, &batch, now)).transpose()
+        })
+        .await
+    }
+
+    async fn stats(&self, providers: &[String]) -> Result<Stats, StoreError> {
+        let names = providers.to_vec();
+        let mut stats = self.read(move |db| stats(db, names)).await?;
+        for (name, figures) in &mut stats.providers {
+            figures.paused_ms = millis(self.rates.paused(Instant::now(), name));
+        }
+        Ok(stats)
+    }
+
+    /// Asks the writer: without it nothing is accepted or sent. After a failed commit it has to
+    /// write something, to find out whether it can again.
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.synced()?;
+        let failed = self.health.uncommitted.is_set();
+        self.write(move |step| if failed { step.next_turn().map(|_| ()) } else { Ok(()) }).await
+    }
+}
+
+fn batch(db: &Connection, account: &str, id: BatchId) -> rusqlite::Result<Option<Batch>> {
+    let sql = batch_columns!("WHERE b.id = ?1 AND b.account = ?2 AND b.state != 'dropped'");
+    db.prepare_cached(sql)?.query_row((Id(id), account), columns::batch).optional()
+}
+
+fn list(
+    db: &Connection,
+    account: &str,
+    before: Option<BatchId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Batch>> {
+    let sql = batch_columns!(
+        "WHERE b.account = ?1 AND b.id < ?2 AND b.state != 'dropped' ORDER BY b.id DESC LIMIT ?3"
+    );
+    // Behind every ULID, whose first character is a digit.
+    let before = before.map_or_else(|| "~".to_owned(), BatchId::ulid);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    db.prepare_cached(sql)?.query_map((account, before, limit), columns::batch)?.collect()
+}
+
+fn attempts(db: &Connection, batch: &Batch, now: UnixMs) -> rusqlite::Result<AttemptsView> {
+    let sql = "SELECT number, at_ms, came_to FROM attempt \
+               WHERE batch = (SELECT batch FROM batch WHERE id = ?1) ORDER BY number";
+    let mut rows = db.prepare_cached(sql)?;
+    let attempts = rows.query_map([Id(batch.id)], |row| {
+        let came_to: Option<String> = row.get(2)?;
+        let end = came_to.and_then(|json| serde_json::from_str(&json).ok());
+        Ok(AttemptRecord {
+            number: row.get(0)?,
+            at: instant(row.get(1)?),
+            end: end.unwrap_or_else(AttemptEnd::interrupted),
+        })
+    })?;
+    let attempts = attempts.collect::<rusqlite::Result<_>>()?;
+    let sql = "SELECT due_ms FROM event \
+               WHERE batch = (SELECT batch FROM batch WHERE id = ?1) AND due_ms IS NOT NULL";
+    let due = one(db, sql, [Id(batch.id)])?.map(instant);
+    Ok(AttemptsView::new(attempts, due, now, batch.callback))
+}
+
+fn stats(db: &Connection, providers: Vec<String>) -> rusqlite::Result<Stats> {
+    let mut stats = Stats {
+        callbacks_pending: number(db, "SELECT count(*) FROM event WHERE due_ms IS NOT NULL", [])?,
+        leases_lost: tally(db, "leases_lost")?,
+        ..Stats::default()
+    };
+    for state in [CallbackState::Delivered, CallbackState::Exhausted, CallbackState::Gone] {
+        let ended = tally(db, &format!("callback:{}", state.word()))?;
+        stats.callbacks_ended.insert(state.word(), ended);
+    }
+    for name in providers {
+        let figures = provider(db, &name)?;
+        stats.providers.insert(name, figures);
+    }
+    Ok(stats)
+}
+
+fn provider(db: &Connection, name: &str) -> rusqlite::Result<ProviderStats> {
+    let sql = "SELECT open, sending, ended_1, ended_2, ended_3, ended_4, ended_5, ended_6, ended_7 \
+               FROM provider WHERE name = ?1";
+    let mut rows = db.prepare_cached(sql)?;
+    let found = rows.query_row([name], |row| {
+        let mut figures = ProviderStats {
+            open: columns::count(row, 0)?,
+            sending: columns::count(row, 1)?,
+            ..ProviderStats::default()
+        };
+        for (column, state) in (2..).zip(FinalState::ALL) {
+            figures.ended.insert(state, columns::count(row, column)?);
+        }
+        Ok(figures)
+    });
+    let nothing = || ProviderStats {
+        ended: FinalState::ALL.map(|state| (state, 0)).into(),
+        ..ProviderStats::default()
+    };
+    let mut figures = found.optional()?.unwrap_or_else(nothing);
+    // As far as the first 100 accounts tell, and 10,000 batches of theirs.
+    let sql = "SELECT min(id) FROM (SELECT b.id FROM \
+               (SELECT account FROM ring WHERE provider = ?1 ORDER BY turn LIMIT 100) r \
+               JOIN batch b ON b.provider = ?1 AND b.account = r.account AND b.turn IS NOT NULL \
+               LIMIT 10000)";
+    let mut rows = db.prepare_cached(sql)?;
+    let oldest: Option<Id> = rows.query_row([name], |row| row.get(0))?;
+    figures.oldest_queued = oldest.map(|id| id.0.created_at());
+    Ok(figures)
+}
+
+fn tally(db: &Connection, name: &str) -> rusqlite::Result<u64> {
+    number(db, "SELECT sum(value) FROM tally WHERE name = ?1", params![name])
+}
+
+fn number(db: &Connection, sql: &str, with: impl Params) -> rusqlite::Result<u64> {
+    let number = one(db, sql, with)?.unwrap_or(0);
+    Ok(u64::try_from(number).unwrap_or(0))
+}
+
+/// The number in a statement's first row, if there is one.
+fn one(db: &Connection, sql: &str, with: impl Params) -> rusqlite::Result<Option<i64>> {
+    let mut rows = db.prepare_cached(sql)?;
+    let found = rows.query_row(with, |row| row.get::<_, Option<i64>>(0));
+    found.optional().map(Option::flatten)
+}

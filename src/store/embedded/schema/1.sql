@@ -1,0 +1,122 @@
+-- Schema 1. Instants are whole milliseconds since the Unix epoch. What is NULL is not so: a batch
+-- without `turn` is not in the ring, a chunk without `until_ms` is not held, and each such set has a
+-- partial index, which holds its members and nothing else.
+
+-- What is true of the whole store: 'turn' counts turns and gives ring places and lease tokens,
+-- 'secret' signs callbacks.
+CREATE TABLE fact (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+INSERT INTO fact VALUES ('turn', 0);
+
+-- Sums for the metrics, since the store was made.
+CREATE TABLE tally (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+
+-- Figures of a provider: messages accepted and not final, those of them in workers' hands, and
+-- those that became final, by state byte.
+CREATE TABLE provider (
+  name TEXT PRIMARY KEY,
+  open INTEGER NOT NULL DEFAULT 0, sending INTEGER NOT NULL DEFAULT 0,
+  ended_1 INTEGER NOT NULL DEFAULT 0, ended_2 INTEGER NOT NULL DEFAULT 0,
+  ended_3 INTEGER NOT NULL DEFAULT 0, ended_4 INTEGER NOT NULL DEFAULT 0,
+  ended_5 INTEGER NOT NULL DEFAULT 0, ended_6 INTEGER NOT NULL DEFAULT 0,
+  ended_7 INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+
+CREATE TABLE batch (
+  batch      INTEGER PRIMARY KEY CHECK (batch < 2147483648), -- see the key of a chunk
+  id         TEXT NOT NULL UNIQUE,       -- the ULID
+  account    TEXT NOT NULL,
+  provider   TEXT NOT NULL,
+  reference  TEXT,
+  state      TEXT NOT NULL,              -- a batch state's word, or 'dropped'
+  callback   TEXT,                       -- a callback state's word; NULL if none is wanted
+  keep_ms    INTEGER NOT NULL,           -- how long it is kept once it is over
+  key        TEXT,                       -- the idempotency key it holds
+  upload     INTEGER,                    -- the upload's token
+  upload_ms  INTEGER,                    -- when the upload's lease ends, while it is open
+  body_hash  BLOB,                       -- SHA-256, from the seal on
+  chunks     INTEGER NOT NULL DEFAULT 0,
+  top        INTEGER NOT NULL DEFAULT 0, -- one more than the highest chunk's number
+  total      INTEGER NOT NULL DEFAULT 0, -- messages
+  invalid    INTEGER NOT NULL DEFAULT 0, -- messages that failed at intake
+  open       INTEGER NOT NULL DEFAULT 0, -- messages not final yet, from the seal on
+  sending    INTEGER NOT NULL DEFAULT 0, -- open messages in workers' hands
+  ended_1    INTEGER NOT NULL DEFAULT 0, ended_2 INTEGER NOT NULL DEFAULT 0,
+  ended_3    INTEGER NOT NULL DEFAULT 0, ended_4 INTEGER NOT NULL DEFAULT 0,
+  ended_5    INTEGER NOT NULL DEFAULT 0, ended_6 INTEGER NOT NULL DEFAULT 0,
+  ended_7    INTEGER NOT NULL DEFAULT 0,
+  cursor     INTEGER NOT NULL DEFAULT 0, -- the first chunk that was never claimed
+  behind     INTEGER NOT NULL DEFAULT 0, -- open messages from the cursor on
+  cut        INTEGER,                    -- the first chunk that cancel closed by moving the cursor
+  cut_ms     INTEGER,                    -- when the batch was canceled
+  started_ms INTEGER, completed_ms INTEGER,
+  turn       INTEGER,                    -- its place in its account's ring
+  due_ms     INTEGER,                    -- when its next parked chunk is due
+  closing_ms INTEGER,                    -- canceled then, with parked chunks left to close
+  purge_ms   INTEGER                     -- when it is erased
+);
+CREATE INDEX batch_list ON batch (account, id) WHERE state != 'dropped';
+CREATE INDEX batch_ring ON batch (provider, account, turn) WHERE turn IS NOT NULL;
+CREATE INDEX batch_due ON batch (due_ms) WHERE due_ms IS NOT NULL;
+CREATE INDEX batch_upload ON batch (upload_ms) WHERE upload_ms IS NOT NULL;
+CREATE INDEX batch_closing ON batch (closing_ms) WHERE closing_ms IS NOT NULL;
+CREATE INDEX batch_purge ON batch (purge_ms) WHERE purge_ms IS NOT NULL;
+
+-- What the client asked for: apart, since the row above changes with every settlement.
+CREATE TABLE spec (batch INTEGER PRIMARY KEY, spec BLOB NOT NULL);
+
+CREATE TABLE idempotency (
+  account TEXT NOT NULL, key TEXT NOT NULL, batch INTEGER NOT NULL,
+  PRIMARY KEY (account, key)
+) WITHOUT ROWID;
+
+-- The ring of a provider: accounts that have batches in their rings.
+CREATE TABLE ring (
+  provider TEXT NOT NULL, account TEXT NOT NULL, turn INTEGER NOT NULL,
+  PRIMARY KEY (provider, account)
+) WITHOUT ROWID;
+CREATE INDEX ring_turn ON ring (provider, turn);
+
+-- A chunk's key is its batch's times 2^32, plus its own number: the chunks of a batch lie side by
+-- side, and what belongs to a chunk is found by one number.
+CREATE TABLE chunk (
+  chunk    INTEGER PRIMARY KEY,
+  first    INTEGER NOT NULL,             -- the batch-wide index of its first message
+  states   BLOB NOT NULL,                -- one byte a message, 0 for open
+  due_ms   INTEGER,                      -- parked or returned: when it may be claimed
+  until_ms INTEGER,                      -- held: when the lease ends
+  -- The last lease. It stays when the lease has ended, so that a repeated settlement is known.
+  turn INTEGER, nonce INTEGER, sequence INTEGER, done INTEGER
+);
+-- Parked chunks, and held ones, of each batch.
+CREATE INDEX chunk_due ON chunk (chunk >> 32, due_ms) WHERE due_ms IS NOT NULL;
+CREATE INDEX chunk_until ON chunk (until_ms) WHERE until_ms IS NOT NULL;
+CREATE INDEX chunk_nonce ON chunk (nonce) WHERE until_ms IS NOT NULL;
+
+-- Packed recipients: apart, since they never change.
+CREATE TABLE recipients (chunk INTEGER PRIMARY KEY, recipients BLOB NOT NULL);
+
+-- Records of tries, in the order of their settlements.
+CREATE TABLE log (log INTEGER PRIMARY KEY, chunk INTEGER NOT NULL, records BLOB NOT NULL);
+CREATE INDEX log_chunk ON log (chunk);
+
+-- What is known of messages that wait for another try.
+CREATE TABLE waiting (
+  chunk INTEGER NOT NULL, place INTEGER NOT NULL, known BLOB NOT NULL,
+  PRIMARY KEY (chunk, place)
+) WITHOUT ROWID;
+
+-- Completion events. `due_ms` is NULL once the event has ended.
+CREATE TABLE event (
+  batch    INTEGER PRIMARY KEY,
+  due_ms   INTEGER,
+  number   INTEGER NOT NULL DEFAULT 0,   -- of the last attempt
+  recorded INTEGER NOT NULL DEFAULT 0,   -- the last attempt whose end is known
+  body     TEXT
+);
+CREATE INDEX event_due ON event (due_ms) WHERE due_ms IS NOT NULL;
+
+-- The last 20 attempts of each event. `came_to` is JSON, NULL until the end is known.
+CREATE TABLE attempt (
+  batch INTEGER NOT NULL, number INTEGER NOT NULL, at_ms INTEGER NOT NULL, came_to TEXT,
+  PRIMARY KEY (batch, number)
+) WITHOUT ROWID;

@@ -1,0 +1,179 @@
+//! Settling: outcomes for a chunk that the caller holds, and letting go of it if asked. A final
+//! state is never overwritten, and what did not change is not counted.
+
+use super::{
+    claim::token,
+    columns::{Id, chunk_key, integer},
+    finish::{PARK_MAX_MS, end, open_in, wish},
+    intake::append_log,
+    step::Step,
+};
+use crate::{
+    domain::{batch::FinalCounts, ids::BatchId, message::FinalState, record},
+    store::{Release, Settled, Settlement, Token},
+};
+
+/// How a run of final states is written: place, number of messages, state.
+const RUN_BYTES: usize = 5;
+
+/// A chunk and its batch, as a settlement finds them.
+struct Chunk {
+    key: i64,
+    batch: i64,
+    batch_state: String,
+    states: Vec<u8>,
+    held: bool,
+    sequence: u32,
+    done: bool,
+}
+
+/// What a chunk became by a settlement.
+enum Became {
+    Held,
+    /// Every message is final.
+    Done,
+    /// It may be claimed from this instant on.
+    Returned(i64),
+}
+
+/// See [`crate::store::Dispatch::settle`].
+pub(super) fn settle(step: &mut Step<'_>, settlement: &Settlement) -> rusqlite::Result<Settled> {
+    let found = find(step, settlement.batch, settlement.chunk, &settlement.token)?;
+    let Some(mut chunk) = found else { return Ok(Settled::Lost) };
+    if settlement.sequence <= chunk.sequence {
+        return Ok(chunk.settled_before());
+    }
+    if !chunk.held {
+        return Ok(Settled::Lost);
+    }
+    if settlement.sequence > chunk.sequence + 1 {
+        return Ok(Settled::Behind(chunk.sequence));
+    }
+    let mut moved = FinalCounts::default();
+    apply_runs(&mut chunk.states, &settlement.changes, &mut moved);
+    let ended = i64::try_from(moved.sum()).unwrap_or(i64::MAX);
+    append_log(step, chunk.key, &settlement.log)?;
+    keep_waiting(step, chunk.key, settlement)?;
+
+    // How many messages leave the worker's hands: those that ended, and with a release the rest.
+    let open = open_in(&chunk.states);
+    let leaving = ended + if settlement.release.is_some() { open } else { 0 };
+    let became = chunk.let_go(step, settlement.release, open, &mut moved)?;
+    chunk.store(step, settlement.sequence, &became)?;
+    let completed = step.finish(chunk.batch, &moved, leaving)?;
+    Ok(match became {
+        Became::Done => Settled::Done { completed },
+        _ => Settled::Applied(wish(&chunk.batch_state)),
+    })
+}
+
+/// The chunk whose last lease has this token, if that is so.
+fn find(
+    step: &Step<'_>,
+    batch: BatchId,
+    chunk: u32,
+    given: &Token,
+) -> rusqlite::Result<Option<Chunk>> {
+    let sql = "SELECT batch, state FROM batch WHERE id = ?1";
+    let found = step.row(sql, [Id(batch)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let Some((batch, batch_state)) = found else { return Ok(None) };
+    let key = chunk_key(batch, chunk);
+    step.row(
+        "SELECT states, until_ms IS NOT NULL, sequence, done, turn, nonce FROM chunk \
+         WHERE chunk = ?1 AND turn IS NOT NULL",
+        [key],
+        |row| {
+            let found = Chunk {
+                key,
+                batch,
+                batch_state,
+                states: row.get(0)?,
+                held: row.get(1)?,
+                sequence: row.get(2)?,
+                done: row.get(3)?,
+            };
+            Ok((token(row.get(4)?, row.get(5)?) == *given).then_some(found))
+        },
+    )
+    .map(Option::flatten)
+}
+
+/// Applies final states in runs; see [`Settlement::changes`].
+fn apply_runs(states: &mut [u8], runs: &[u8], moved: &mut FinalCounts) {
+    for run in runs.as_chunks::<RUN_BYTES>().0 {
+        let [place_high, place_low, number_high, number_low, state] = *run;
+        let from = usize::from(u16::from_be_bytes([place_high, place_low]));
+        let to = from + usize::from(u16::from_be_bytes([number_high, number_low]));
+        if let Some(state) = FinalState::from_byte(state) {
+            end(states.get_mut(from..to), state, moved);
+        }
+    }
+}
+
+fn keep_waiting(step: &Step<'_>, chunk: i64, settlement: &Settlement) -> rusqlite::Result<()> {
+    for waiting in &settlement.waiting {
+        let known = record::write_open(&waiting.open);
+        let sql = "INSERT OR REPLACE INTO waiting VALUES (?1, ?2, ?3)";
+        step.run(sql, (chunk, waiting.place, known))?;
+    }
+    Ok(())
+}
+
+// === impl Chunk ===
+
+impl Chunk {
+    /// What a settlement that was applied before is told.
+    fn settled_before(&self) -> Settled {
+        if self.done {
+            Settled::Done { completed: false }
+        } else {
+            Settled::Applied(wish(&self.batch_state))
+        }
+    }
+
+    /// Where the chunk goes: the number of open messages decides, not the worker.
+    fn let_go(
+        &mut self,
+        step: &mut Step<'_>,
+        release: Option<Release>,
+        open: i64,
+        moved: &mut FinalCounts,
+    ) -> rusqlite::Result<Became> {
+        if open == 0 {
+            step.run("DELETE FROM waiting WHERE chunk = ?1", [self.key])?;
+            return Ok(Became::Done);
+        }
+        let due_ms = match release {
+            None => return Ok(Became::Held),
+            Some(Release::Now) => step.now,
+            Some(Release::At(at)) => integer(at.0).clamp(step.now, step.now + PARK_MAX_MS),
+        };
+        if self.batch_state == "canceled" {
+            step.close_chunk(self.key, &mut self.states, moved)?;
+            return Ok(Became::Done);
+        }
+        if due_ms > step.now {
+            step.come_due(self.batch, due_ms)?;
+        } else if self.batch_state == "running" {
+            step.enter(self.batch)?;
+        }
+        Ok(Became::Returned(due_ms))
+    }
+
+    fn store(&self, step: &Step<'_>, sequence: u32, became: &Became) -> rusqlite::Result<()> {
+        let due_ms = match became {
+            Became::Held => {
+                let sql = "UPDATE chunk SET states = ?2, sequence = ?3 WHERE chunk = ?1";
+                return step.run(sql, (self.key, &self.states, sequence)).map(|_| ());
+            }
+            Became::Done => None,
+            Became::Returned(due_ms) => Some(due_ms),
+        };
+        step.run(
+            "UPDATE chunk SET states = ?2, sequence = ?3, due_ms = ?4, done = ?4 IS NULL, \
+             until_ms = NULL WHERE chunk = ?1",
+            (self.key, &self.states, sequence, due_ms),
+        )
+        .map(|_| ())
+    }
+}

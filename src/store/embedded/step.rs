@@ -1,0 +1,81 @@
+//! One operation within a transaction: its statements, its time, and whom it rings for.
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
+
+use crate::store::Ring;
+
+/// A step of the store. All of it is committed, or nothing.
+pub(super) struct Step<'a> {
+    db: &'a Connection,
+    /// The step's time, in milliseconds since the Unix epoch.
+    pub(super) now: i64,
+    /// To be rung for once the step is committed.
+    pub(super) rings: Vec<Ring>,
+}
+
+// === impl Step ===
+
+impl<'a> Step<'a> {
+    pub(super) fn new(db: &'a Connection, now: i64) -> Self {
+        Self { db, now, rings: Vec::new() }
+    }
+
+    /// Runs a statement that gives no rows; gives how many rows it changed.
+    pub(super) fn run(&self, sql: &'static str, with: impl Params) -> rusqlite::Result<usize> {
+        self.prepare(sql)?.execute(with)
+    }
+
+    /// The first row of a statement, if there is one. A statement that changes rows and returns them
+    /// has changed all of them before it gives the first.
+    pub(super) fn row<T>(
+        &self,
+        sql: &'static str,
+        with: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Option<T>> {
+        self.prepare(sql)?.query_row(with, read).optional()
+    }
+
+    /// All rows of a statement that bounds their number itself.
+    pub(super) fn rows<T>(
+        &self,
+        sql: &'static str,
+        with: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        self.prepare(sql)?.query_map(with, read)?.collect()
+    }
+
+    /// The numbers that `due` gives up to now. If there are none, those that `ahead` gives from
+    /// later than this kind of instant can lie ahead: then the clock was stepped back, and waiting
+    /// for them would freeze what they stand for.
+    pub(super) fn due_numbers(
+        &self,
+        due: &'static str,
+        ahead: &'static str,
+        ahead_max_ms: i64,
+        limit: i64,
+    ) -> rusqlite::Result<Vec<i64>> {
+        let due = self.rows(due, (self.now, limit), |row| row.get(0))?;
+        if !due.is_empty() {
+            return Ok(due);
+        }
+        self.rows(ahead, (self.now.saturating_add(ahead_max_ms), limit), |row| row.get(0))
+    }
+
+    /// The next turn: it gives places in rings and the numbers of leases.
+    pub(super) fn next_turn(&self) -> rusqlite::Result<i64> {
+        let sql = "UPDATE fact SET value = value + 1 WHERE name = 'turn' RETURNING value";
+        self.prepare(sql)?.query_row([], |row| row.get(0))
+    }
+
+    /// Counts something for the metrics.
+    pub(super) fn count(&self, name: &str) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO tally VALUES (?1, 1) ON CONFLICT DO UPDATE SET value = value + 1";
+        self.run(sql, [name]).map(|_| ())
+    }
+
+    fn prepare(&self, sql: &'static str) -> rusqlite::Result<CachedStatement<'a>> {
+        self.db.prepare_cached(sql)
+    }
+}

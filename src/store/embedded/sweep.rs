@@ -1,0 +1,157 @@
+//! What the reaper does: takes back, closes, puts back, drops and erases, at most [`STEP`] things a
+//! step.
+
+use super::{
+    columns::of_key,
+    finish::{PARK_MAX_MS, open_in},
+    intake::{drop_upload, free_key},
+    step::Step,
+};
+use crate::domain::batch::FinalCounts;
+
+/// The most things one step does.
+pub(super) const STEP: i64 = 100;
+
+/// Takes back chunks whose leases ran out: they can be claimed again at once, or are closed if
+/// their batch was canceled meanwhile. Gives how many leases had run out, and how many of their
+/// chunks were closed.
+pub(super) fn recover(step: &mut Step<'_>, lease_ms: i64) -> rusqlite::Result<(u64, u64)> {
+    let late = step.due_numbers(
+        "SELECT chunk FROM chunk WHERE until_ms IS NOT NULL AND until_ms <= ?1 \
+         ORDER BY until_ms LIMIT ?2",
+        "SELECT chunk FROM chunk WHERE until_ms IS NOT NULL AND until_ms > ?1 \
+         ORDER BY until_ms LIMIT ?2",
+        lease_ms,
+        STEP,
+    )?;
+    let mut closed = 0;
+    for chunk in &late {
+        closed += u64::from(take_back(step, *chunk)?);
+        step.count("leases_lost")?;
+    }
+    Ok((late.len() as u64, closed))
+}
+
+/// True if the chunk was closed.
+fn take_back(step: &mut Step<'_>, chunk: i64) -> rusqlite::Result<bool> {
+    let batch = of_key(chunk).0;
+    let state = step
+        .row("SELECT state FROM batch WHERE batch = ?1", [batch], |row| row.get::<_, String>(0))?;
+    let state = state.unwrap_or_default();
+    // Without the lease's record, whoever had it is a stranger.
+    let states = step.row(
+        "UPDATE chunk SET until_ms = NULL, turn = NULL, nonce = NULL, due_ms = ?2 \
+         WHERE chunk = ?1 RETURNING states",
+        (chunk, step.now),
+        |row| row.get::<_, Vec<u8>>(0),
+    )?;
+    let leaving = open_in(&states.unwrap_or_default());
+    let mut moved = FinalCounts::default();
+    if state == "canceled" {
+        close_returned(step, chunk, &mut moved)?;
+    } else if state == "running" {
+        step.enter(batch)?;
+    }
+    step.finish(batch, &moved, leaving)?;
+    Ok(state == "canceled")
+}
+
+/// Closes parked and returned chunks of a canceled batch; gives how many.
+pub(super) fn close(step: &mut Step<'_>) -> rusqlite::Result<u64> {
+    let sql = "SELECT batch FROM batch WHERE closing_ms IS NOT NULL ORDER BY closing_ms LIMIT 1";
+    let found: Option<i64> = step.row(sql, [], |row| row.get(0))?;
+    let Some(batch) = found else { return Ok(0) };
+    let chunks: Vec<i64> = step.rows(
+        "SELECT chunk FROM chunk WHERE chunk >> 32 = ?1 AND due_ms IS NOT NULL LIMIT ?2",
+        (batch, STEP),
+        |row| row.get(0),
+    )?;
+    let mut moved = FinalCounts::default();
+    for chunk in &chunks {
+        close_returned(step, *chunk, &mut moved)?;
+    }
+    if i64::try_from(chunks.len()).unwrap_or(i64::MAX) < STEP {
+        step.run("UPDATE batch SET closing_ms = NULL WHERE batch = ?1", [batch])?;
+    }
+    step.finish(batch, &moved, 0)?;
+    Ok(chunks.len() as u64)
+}
+
+fn close_returned(step: &Step<'_>, chunk: i64, moved: &mut FinalCounts) -> rusqlite::Result<()> {
+    let sql = "SELECT states FROM chunk WHERE chunk = ?1";
+    let states: Option<Vec<u8>> = step.row(sql, [chunk], |row| row.get(0))?;
+    let mut states = states.unwrap_or_default();
+    step.close_chunk(chunk, &mut states, moved)?;
+    let sql = "UPDATE chunk SET states = ?2, due_ms = NULL WHERE chunk = ?1";
+    step.run(sql, (chunk, states)).map(|_| ())
+}
+
+/// Puts batches with a parked chunk that is due back into the ring; gives how many came due.
+pub(super) fn forward(step: &mut Step<'_>) -> rusqlite::Result<u64> {
+    let due = step.due_numbers(
+        "SELECT batch FROM batch WHERE due_ms IS NOT NULL AND due_ms <= ?1 \
+         ORDER BY due_ms LIMIT ?2",
+        "SELECT batch FROM batch WHERE due_ms IS NOT NULL AND due_ms > ?1 \
+         ORDER BY due_ms LIMIT ?2",
+        PARK_MAX_MS,
+        STEP,
+    )?;
+    for batch in &due {
+        let sql = "UPDATE batch SET due_ms = NULL WHERE batch = ?1 RETURNING state = 'running'";
+        if step.row(sql, [batch], |row| row.get(0))? == Some(true) {
+            step.enter(*batch)?;
+        }
+    }
+    Ok(due.len() as u64)
+}
+
+/// Drops uploads that were not renewed in time; gives how many.
+pub(super) fn expel(step: &mut Step<'_>, upload_lease_ms: i64) -> rusqlite::Result<u64> {
+    let dead = step.due_numbers(
+        "SELECT batch FROM batch WHERE upload_ms IS NOT NULL AND upload_ms <= ?1 \
+         ORDER BY upload_ms LIMIT ?2",
+        "SELECT batch FROM batch WHERE upload_ms IS NOT NULL AND upload_ms > ?1 \
+         ORDER BY upload_ms LIMIT ?2",
+        2 * upload_lease_ms,
+        STEP,
+    )?;
+    for batch in &dead {
+        drop_upload(step, *batch)?;
+    }
+    Ok(dead.len() as u64)
+}
+
+/// Erases a batch that was kept long enough, [`STEP`] chunks at a time. Gives how many chunks and
+/// how many batches were erased.
+pub(super) fn purge(step: &mut Step<'_>, retention_max_ms: i64) -> rusqlite::Result<(u64, u64)> {
+    let due = step.due_numbers(
+        "SELECT batch FROM batch WHERE purge_ms IS NOT NULL AND purge_ms <= ?1 \
+         ORDER BY purge_ms LIMIT ?2",
+        "SELECT batch FROM batch WHERE purge_ms IS NOT NULL AND purge_ms > ?1 \
+         ORDER BY purge_ms LIMIT ?2",
+        retention_max_ms,
+        1,
+    )?;
+    let Some(batch) = due.first().copied() else { return Ok((0, 0)) };
+    let chunks: Vec<i64> = step.rows(
+        "SELECT chunk FROM chunk WHERE chunk BETWEEN ?1 << 32 AND (?1 << 32) + 0xffffffff \
+         LIMIT ?2",
+        (batch, STEP),
+        |row| row.get(0),
+    )?;
+    for chunk in &chunks {
+        step.run("DELETE FROM recipients WHERE chunk = ?1", [chunk])?;
+        step.run("DELETE FROM log WHERE chunk = ?1", [chunk])?;
+        step.run("DELETE FROM waiting WHERE chunk = ?1", [chunk])?;
+        step.run("DELETE FROM chunk WHERE chunk = ?1", [chunk])?;
+    }
+    if i64::try_from(chunks.len()).unwrap_or(i64::MAX) == STEP {
+        return Ok((chunks.len() as u64, 0));
+    }
+    free_key(step, batch)?;
+    step.run("DELETE FROM spec WHERE batch = ?1", [batch])?;
+    step.run("DELETE FROM event WHERE batch = ?1", [batch])?;
+    step.run("DELETE FROM attempt WHERE batch = ?1", [batch])?;
+    step.run("DELETE FROM batch WHERE batch = ?1", [batch])?;
+    Ok((chunks.len() as u64, 1))
+}

@@ -1,0 +1,128 @@
+//! What every store keeps in the same form, whatever it keeps it in.
+//!
+//! A batch's spec stands behind one version byte, so that a later version can read it. A chunk's
+//! parts become messages here: the packed recipients, the state bytes, the log, and whether a
+//! worker holds it.
+
+use std::ops::Range;
+
+use super::{MessageView, StoreError};
+use crate::domain::{
+    batch::BatchSpec,
+    chunk,
+    ids::BatchId,
+    message::{FinalState, MessageState},
+    record::{self, Record},
+    time::UnixMs,
+};
+
+const SPEC_VERSION: u8 = 1;
+
+/// One chunk, as read.
+pub(super) struct StoredChunk {
+    /// The batch-wide index of its first message.
+    pub(super) first: u32,
+    /// One byte a message, 0 for open.
+    pub(super) states: Vec<u8>,
+    /// The packed recipients.
+    pub(super) recipients: Vec<u8>,
+    /// The records of tries.
+    pub(super) log: Vec<u8>,
+    /// Whether a worker holds it.
+    pub(super) held: bool,
+    /// When the batch was canceled, and whether that closed all that was open in this chunk.
+    pub(super) canceled: Option<(UnixMs, bool)>,
+}
+
+/// A spec as it is kept.
+pub(super) fn write_spec(spec: &BatchSpec) -> Vec<u8> {
+    // A spec holds strings, lists and maps only: postcard can't fail to write it.
+    postcard::to_extend(spec, vec![SPEC_VERSION]).unwrap_or_default()
+}
+
+/// Reads what [`write_spec`] wrote.
+///
+/// # Errors
+/// [`StoreError::Unexpected`] if another version wrote it, or it is none.
+pub(super) fn read_spec(bytes: &[u8]) -> Result<BatchSpec, StoreError> {
+    match bytes.split_first() {
+        Some((&SPEC_VERSION, spec)) => postcard::from_bytes(spec)
+            .map_err(|error| StoreError::Unexpected(format!("a batch can't be read: {error}"))),
+        Some((version, _)) => {
+            Err(StoreError::Unexpected(format!("a batch of version {version} can't be read")))
+        }
+        None => Err(StoreError::Unexpected("a batch without a spec".to_owned())),
+    }
+}
+
+// === impl StoredChunk ===
+
+impl StoredChunk {
+    /// Adds the messages of this chunk whose batch-wide indexes lie in `wanted`.
+    pub(super) fn add_to(&self, messages: &mut Vec<MessageView>, id: BatchId, wanted: Range<u32>) {
+        let mut latest: Vec<Option<Record<'_>>> = vec![None; self.states.len()];
+        for record in record::read(&self.log) {
+            if let Some(slot) = latest.get_mut(usize::from(record.place)) {
+                *slot = Some(record);
+            }
+        }
+        let offsets = chunk::offsets(&self.recipients, self.states.len());
+        for (place, ((state, record), offset)) in
+            self.states.iter().zip(&latest).zip(&offsets).enumerate()
+        {
+            // A place fits a u32: a chunk holds at most CHUNK_MESSAGES_MAX messages.
+            let index = self.first + u32::try_from(place).unwrap_or(u32::MAX);
+            if wanted.contains(&index) {
+                let entry = chunk::entry_at(&self.recipients, *offset);
+                messages.push(self.message(id, index, *state, &entry, record.as_ref()));
+            }
+        }
+    }
+
+    fn message(
+        &self,
+        id: BatchId,
+        index: u32,
+        state: u8,
+        entry: &chunk::Entry<'_>,
+        record: Option<&Record<'_>>,
+    ) -> MessageView {
+        let created_at = id.created_at();
+        let known = FinalState::from_byte(state);
+        let state = match (known, self.canceled) {
+            (Some(state), _) => state.into(),
+            (None, Some((_, true))) => MessageState::Canceled,
+            (None, _) if self.held => MessageState::Sending,
+            (None, _) => MessageState::Queued,
+        };
+        let recorded_at = record.map(|record| record::at(created_at, record.after_ms));
+        let canceled_at = self.canceled.filter(|_| state == MessageState::Canceled);
+        MessageView {
+            index,
+            to: entry.to.to_owned(),
+            reference: entry.reference.map(str::to_owned),
+            state,
+            attempts: record.map_or(0, |record| record.attempts),
+            provider_message_id: record
+                .and_then(|record| record.provider_message_id)
+                .map(str::to_owned),
+            error: record.and_then(|record| record.error.clone()).map(Into::into),
+            updated_at: canceled_at.map(|(at, _)| at).or(recorded_at).unwrap_or(created_at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_reads_back_and_an_unknown_version_is_named() {
+        let spec = BatchSpec { body: "Hi {{name}}".into(), ..BatchSpec::default() };
+        let mut bytes = write_spec(&spec);
+        assert_eq!(read_spec(&bytes).unwrap(), spec);
+        bytes[0] = 9;
+        assert!(read_spec(&bytes).unwrap_err().to_string().contains("version 9"));
+        assert!(read_spec(&[]).is_err());
+    }
+}

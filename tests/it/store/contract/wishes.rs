@@ -1,0 +1,130 @@
+//! What clients wish of their batches: to cancel, pause and resume them.
+
+use ringback::{
+    domain::{
+        batch::BatchState,
+        message::{FinalState, MessageState},
+        time::UnixMs,
+    },
+    store::{Holding, Release, Settled, Settlement, Standing, Wish, WishError},
+};
+
+use super::THREE;
+use crate::store::fixture::{ACCOUNT, Fixture, all_sent, changes, settlement, waiting};
+
+pub(super) async fn cancel_counts_what_was_never_claimed_at_once(on: Fixture) {
+    let id = on.accept(&["+15551230001", "nobody", "+15551230003"], 1).await;
+    on.store.intake.cancel(ACCOUNT, id).await.expect("canceled");
+    on.store.intake.cancel(ACCOUNT, id).await.expect("canceled again");
+    let batch = on.batch(id).await;
+    assert_eq!(batch.state, BatchState::Canceled);
+    assert_eq!(batch.counts.ended[FinalState::Canceled], 2);
+    assert_eq!(batch.counts.ended[FinalState::Failed], 1);
+    assert!(batch.completed_at.is_some());
+    assert_eq!(on.raw.events(id).await, 1);
+    assert!(on.claim().await.is_none());
+    let (messages, _) = on.store.reading.messages(id, None, 0, 10).await.expect("messages");
+    let states: Vec<_> = messages.iter().map(|message| message.state).collect();
+    assert_eq!(states, [MessageState::Canceled, MessageState::Failed, MessageState::Canceled]);
+}
+
+pub(super) async fn cancel_closes_parked_chunks_by_the_sweep(on: Fixture) {
+    let id = on.accept(&THREE, 3).await;
+    let claimed = on.claim().await.expect("a chunk");
+    let parked = Settlement {
+        waiting: vec![waiting(0, 1)],
+        release: Some(Release::At(UnixMs(claimed.now.0 + 60_000))),
+        ..settlement(&claimed)
+    };
+    on.settle(&parked).await;
+    on.store.intake.cancel(ACCOUNT, id).await.expect("canceled");
+    assert_eq!(on.raw.events(id).await, 0);
+    assert_eq!(on.sweep().await.chunks_closed, 1);
+    assert_eq!(on.batch(id).await.counts.ended[FinalState::Canceled], 3);
+    assert_eq!(on.raw.events(id).await, 1);
+}
+
+pub(super) async fn cancel_closes_a_held_chunk_when_it_is_let_go(on: Fixture) {
+    let id = on.accept(&THREE, 3).await;
+    let claimed = on.claim().await.expect("a chunk");
+    on.store.intake.cancel(ACCOUNT, id).await.expect("canceled");
+    assert_eq!(on.batch(id).await.completed_at, None);
+    let flight = Settlement { changes: changes(&[(0, FinalState::Sent)]), ..settlement(&claimed) };
+    assert_eq!(on.settle(&flight).await, Settled::Applied(Wish::Cancel));
+    let rest = Settlement { sequence: 2, release: Some(Release::Now), ..settlement(&claimed) };
+    assert_eq!(on.settle(&rest).await, Settled::Done { completed: true });
+    let batch = on.batch(id).await;
+    assert_eq!(batch.state, BatchState::Canceled);
+    assert_eq!(batch.counts.ended[FinalState::Sent], 1);
+    assert_eq!(batch.counts.ended[FinalState::Canceled], 2);
+    assert_eq!(batch.counts.sending, 0);
+}
+
+pub(super) async fn cancel_closes_a_held_chunk_when_its_lease_runs_out(on: Fixture) {
+    let id = on.accept(&THREE, 3).await;
+    let claimed = on.claim().await.expect("a chunk");
+    on.store.intake.cancel(ACCOUNT, id).await.expect("canceled");
+    on.raw.lapse_leases().await;
+    let swept = on.sweep().await;
+    assert_eq!((swept.leases_lost, swept.chunks_closed), (1, 1));
+    assert_eq!(on.batch(id).await.counts.ended[FinalState::Canceled], 3);
+    assert_eq!(on.settle(&all_sent(&claimed)).await, Settled::Lost);
+    assert_eq!(on.raw.events(id).await, 1);
+}
+
+pub(super) async fn cancel_leaves_in_doubt_what_may_have_been_accepted(on: Fixture) {
+    let id = on.accept(&THREE, 3).await;
+    let claimed = on.claim().await.expect("a chunk");
+    let mut doubtful = waiting(1, 1);
+    doubtful.open.maybe_accepted = true;
+    let parked = Settlement {
+        waiting: vec![waiting(0, 1), doubtful],
+        release: Some(Release::At(UnixMs(claimed.now.0 + 60_000))),
+        ..settlement(&claimed)
+    };
+    on.settle(&parked).await;
+    on.store.intake.cancel(ACCOUNT, id).await.expect("canceled");
+    on.sweep().await;
+    let counts = on.batch(id).await.counts;
+    assert_eq!((counts.ended[FinalState::Canceled], counts.ended[FinalState::Unknown]), (2, 1));
+    let (messages, _) = on.store.reading.messages(id, None, 0, 3).await.expect("messages");
+    assert_eq!(messages[1].state, MessageState::Unknown);
+    assert_eq!(on.raw.events(id).await, 1);
+}
+
+pub(super) async fn a_paused_batch_is_not_claimed_until_it_is_resumed(on: Fixture) {
+    let id = on.accept(&THREE, 1).await;
+    let held = on.claim().await.expect("a chunk");
+    on.store.intake.pause(ACCOUNT, id).await.expect("paused");
+    on.store.intake.pause(ACCOUNT, id).await.expect("paused again");
+    assert_eq!(on.batch(id).await.state, BatchState::Paused);
+    assert!(on.claim().await.is_none());
+    let back = Settlement { release: Some(Release::Now), ..settlement(&held) };
+    assert_eq!(on.settle(&back).await, Settled::Applied(Wish::Pause));
+    on.sweep().await;
+    assert!(on.claim().await.is_none(), "what came back was put in the ring");
+    on.store.intake.resume(ACCOUNT, id).await.expect("resumed");
+    on.store.intake.resume(ACCOUNT, id).await.expect("resumed again");
+    assert_eq!(on.batch(id).await.state, BatchState::Running);
+    assert_eq!(on.claim().await.expect("the returned chunk").chunk, held.chunk);
+}
+
+pub(super) async fn a_wish_reaches_who_holds_the_batch(on: Fixture) {
+    let id = on.accept(&THREE, 3).await;
+    let claimed = on.claim().await.expect("a chunk");
+    let holding = [Holding { batch: id, chunk: claimed.chunk, token: claimed.token.clone() }];
+    on.store.intake.pause(ACCOUNT, id).await.expect("paused");
+    let standing = on.store.dispatch.hold(&holding).await.expect("an answer");
+    assert_eq!(standing, [Standing::Held(Wish::Pause)]);
+    on.store.intake.cancel(ACCOUNT, id).await.expect("canceled");
+    let standing = on.store.dispatch.hold(&holding).await.expect("an answer");
+    assert_eq!(standing, [Standing::Held(Wish::Cancel)]);
+}
+
+pub(super) async fn a_wish_for_what_is_over_is_refused(on: Fixture) {
+    let id = on.accept(&[], 1).await;
+    let refused = on.store.intake.cancel(ACCOUNT, id).await;
+    assert!(matches!(refused, Err(WishError::State(BatchState::Completed))), "{refused:?}");
+    let refused = on.store.intake.resume(ACCOUNT, id).await;
+    assert!(matches!(refused, Err(WishError::State(BatchState::Completed))), "{refused:?}");
+}
