@@ -1,4 +1,5 @@
-//! Request bodies: bounded in size and in time, and read to their end.
+//! Request bodies: bounded in time, and read to their end, whole or piece by piece. A whole one is
+//! bounded in size besides.
 //!
 //! Every piece of a body must come within the body time-out. A body that is dropped before its
 //! end, because the request was refused, is read on and discarded for a while, so that a client
@@ -23,7 +24,10 @@ use tokio::{
     time::{Instant, Sleep, sleep, timeout},
 };
 
-use super::problem::Problem;
+use super::{
+    digest::{Hasher, Sha256},
+    problem::Problem,
+};
 
 /// What must arrive within the body time-out, in bytes, if the body does not end before.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -39,6 +43,9 @@ const LARGE_BYTES: usize = 1 << 20;
 
 /// How many large bodies are held in memory at once; further ones wait.
 pub(super) const LARGE_BODIES_MAX: usize = 8;
+
+/// How many large bodies are read by the piece at once; further ones wait. Each takes a few MiB.
+pub(super) const LARGE_UPLOADS_MAX: usize = 64;
 
 /// A request's body on its way in.
 pub(super) struct RequestBody {
@@ -58,6 +65,14 @@ pub(super) struct RequestBody {
 pub(super) struct Collected {
     pub(super) bytes: Vec<u8>,
     pub(super) place: Option<OwnedSemaphorePermit>,
+}
+
+/// A body that is read piece by piece, and hashed meanwhile.
+pub(super) struct Pieces {
+    body: Body,
+    hasher: Hasher,
+    /// Bytes read so far.
+    length: u64,
 }
 
 /// A body did not arrive.
@@ -167,6 +182,40 @@ async fn discard(mut rest: Incoming) {
     }
 }
 
+// === impl Pieces ===
+
+impl Pieces {
+    pub(super) fn of(body: Body) -> Self {
+        Self { body, hasher: Hasher::new(), length: 0 }
+    }
+
+    /// The next piece; `None` once the body has ended well. Nothing is lost if it is not waited for.
+    ///
+    /// # Errors
+    /// [`Problem`] if the body broke off or took too long.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        while let Some(frame) = self.body.frame().await {
+            // A frame that is no data holds trailers, which say nothing here.
+            if let Ok(piece) = frame.map_err(broken)?.into_data() {
+                self.hasher.add(&piece);
+                self.length += piece.len() as u64;
+                return Ok(Some(piece));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a large body's length was read.
+    pub(super) fn is_large(&self) -> bool {
+        self.length > LARGE_BYTES as u64
+    }
+
+    /// The SHA-256 of what was read.
+    pub(super) fn hash(self) -> Sha256 {
+        self.hasher.finish()
+    }
+}
+
 /// Collects a body of at most `bytes_max`. A large one takes one of the `places`.
 pub(super) async fn collect(
     mut body: Body,
@@ -194,7 +243,8 @@ pub(super) async fn collect(
     Ok(collected)
 }
 
-async fn a_place(
+/// A place among the large ones, if one gets free in time.
+pub(super) async fn a_place(
     places: &Arc<Semaphore>,
     patience: Duration,
 ) -> Result<OwnedSemaphorePermit, Problem> {

@@ -1,29 +1,32 @@
 //! `POST /v1/batches`: from a request to an accepted batch.
+//!
+//! A body comes in one of two forms, `whole` or `streamed`. Both go the same way: the form's reader
+//! cuts chunks, `upload` brings them into the store, and the seal accepts the batch.
 
-use std::{sync::Arc, time::Duration};
+mod head;
+mod streamed;
+mod whole;
+
+use std::time::Duration;
 
 use axum::{
     Json,
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION},
-};
+use http::{HeaderName, HeaderValue, StatusCode, header::LOCATION};
 use tokio::time::timeout;
 
+use self::head::{Form, Head};
 use super::{
     App, AppState,
     auth::Account,
     batches,
-    body::{self, Collected},
-    digest::{Sha256, first_word, hex, sha256},
-    model::{BatchResource, ProblemBody, SubmitBatch},
+    digest::{first_word, hex, sha256},
+    model::{BatchResource, FieldError, ProblemBody, SubmitBatch},
     params::Query,
     problem::Problem,
-    submission::{self, Refusal, Rules, Submission},
-    upload::{Received, upload},
+    submission::{LINE_BYTES_MAX, Refusal, Rules},
 };
 use crate::{
     domain::{
@@ -34,14 +37,7 @@ use crate::{
     store::{Draft, IdempotencyKey},
 };
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-
-/// The longest idempotency key, in bytes.
-const KEY_BYTES_MAX: usize = 255;
-
-/// The longest body that is read in place, in bytes; longer ones are read on a blocking thread.
-const INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// How long the store may take to show a batch that was just accepted.
 const SHOW_TIME: Duration = Duration::from_secs(1);
@@ -50,10 +46,19 @@ const SHOW_TIME: Duration = Duration::from_secs(1);
 const NAMED: [&str; 4] =
     ["template_invalid", "callback_url_forbidden", "unknown_provider", "not_supported"];
 
-/// What was made of a request's body.
-struct Work {
-    submission: Submission,
-    body_hash: Sha256,
+/// A batch that is accepted.
+struct Sealed {
+    draft: Draft,
+    messages: u32,
+    invalid: u32,
+}
+
+/// What a request came to.
+enum Received {
+    /// The batch is accepted.
+    New(Box<Sealed>),
+    /// The same request was accepted before, as this batch.
+    Again(BatchId),
 }
 
 /// Submit a batch
@@ -67,18 +72,28 @@ struct Work {
         "Idempotency-Key" = Option<String>, Header,
         description = "1 to 255 visible ASCII characters. The same key with the same body gives the same batch."
     )),
-    request_body(content = SubmitBatch, content_type = "application/json"),
+    request_body(
+        description = "In `application/x-ndjson`, of any size, the first line is the object without \
+            `recipients`, and each further line is one recipient, a string or an object, in at most \
+            64 KiB. Only the last lines may be empty. Pointers in answers then begin with the number \
+            of the line, from 1.",
+        content(
+            (SubmitBatch = "application/json"),
+            (String = "application/x-ndjson",
+                example = "{\"body\": \"Hi {{name}}\", \"variables\": {\"name\": \"there\"}}\n\"+15551230001\"\n{\"to\": \"+15551230002\", \"variables\": {\"name\": \"Ann\"}}\n")
+        )
+    ),
     responses(
         (status = 202, description = "The batch is accepted.", body = BatchResource,
             headers(("Location" = String, description = "The batch's address."))),
         (status = 200, description = "The batch was accepted before, under the same key.",
             body = BatchResource,
             headers(("Idempotent-Replayed" = String, description = "Always `true`."))),
-        (status = 400, description = "`invalid_json`: the body is no JSON.",
+        (status = 400, description = "`invalid_json`: the JSON body is none. `body_broken`.",
             body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`idempotency_in_progress`: the first request with this key is still under way.",
             body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`.",
+        (status = 413, description = "`body_too_large`: a JSON body; `line_too_long`: a line of NDJSON.",
             body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type` or `unsupported_encoding`.",
             body = ProblemBody, content_type = "application/problem+json"),
@@ -93,21 +108,16 @@ pub(super) async fn submit(
     account: Account,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (head, body) = request.into_parts();
-    Query::parse(&head.uri, &[])?;
-    check_media_type(&head.headers)?;
-    check_encoding(&head.headers)?;
-    let key = idempotency_key(&head.headers)?;
-    let server = &app.api.server;
-    let collected =
-        body::collect(body, server.body_bytes_max, &app.large_bodies, server.body_timeout).await?;
-    // Kept to the end: the chunks take the memory that the body leaves.
-    let Collected { bytes, place: _place } = collected;
-    let Work { submission, body_hash } = read(&app, &account, bytes).await?;
-    let Submission { spec, chunks, messages, invalid } = submission;
-    let draft = app.draft(&account, spec, key);
-    match upload(&app.api.store.intake, &draft, &chunks, body_hash).await? {
-        Received::New => {
+    let (parts, body) = request.into_parts();
+    Query::parse(&parts.uri, &[])?;
+    let Head { form, key } = Head::read(&parts.headers)?;
+    let received = match form {
+        Form::Whole => whole::receive(&app, &account, key, body).await?,
+        Form::Lines => streamed::receive(&app, &account, key, body).await?,
+    };
+    match received {
+        Received::New(sealed) => {
+            let Sealed { draft, messages, invalid } = *sealed;
             tracing::info!(
                 batch.id = %draft.id, account = &*account.0, provider.name = draft.spec.provider,
                 messages, invalid, "batch accepted"
@@ -152,25 +162,6 @@ impl App {
     }
 }
 
-/// Reads and hashes a body, off the asynchronous threads if it is long.
-async fn read(app: &AppState, account: &Account, body: Vec<u8>) -> Result<Work, Problem> {
-    let (app, account) = (Arc::clone(app), account.clone());
-    let is_short = body.len() <= INLINE_BYTES_MAX;
-    let work = move || -> Result<Work, Refusal> {
-        let submission = submission::parse(&body, &app.rules(&account))?;
-        Ok(Work { submission, body_hash: sha256(&body) })
-    };
-    let done = if is_short {
-        work()
-    } else {
-        tokio::task::spawn_blocking(work).await.map_err(|error| {
-            tracing::error!(%error, "reading a submission failed");
-            Problem::internal()
-        })?
-    };
-    done.map_err(Problem::from)
-}
-
 /// The answer 202, with the batch as it stands now; as it stood when it was sealed if the store
 /// does not say.
 async fn accepted(
@@ -212,6 +203,16 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Syntax(detail) => Self::new(StatusCode::BAD_REQUEST, "invalid_json", detail),
             Refusal::Fields(errors) => Self::invalid_request(errors, &NAMED),
+            Refusal::LineTooLong { line } => {
+                let detail = format!("Line {line} is longer than {LINE_BYTES_MAX} bytes.");
+                let error = FieldError {
+                    pointer: format!("/{line}"),
+                    code: "too_long".into(),
+                    detail: detail.clone(),
+                };
+                let problem = Self::new(StatusCode::PAYLOAD_TOO_LARGE, "line_too_long", detail);
+                problem.with_errors(vec![error])
+            }
             Refusal::InvalidRecipients { errors, count } => {
                 let detail = format!("{count} recipients are not E.164 numbers.");
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
@@ -220,44 +221,4 @@ impl From<Refusal> for Problem {
             }
         }
     }
-}
-
-fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    match given.split(';').next().unwrap_or("").trim().to_ascii_lowercase().as_str() {
-        "application/json" => Ok(()),
-        unbuilt @ ("application/x-ndjson" | "text/csv") => {
-            let detail =
-                format!("This version does not take {unbuilt} yet; send application/json.");
-            Err(Problem::not_supported(detail))
-        }
-        _ => {
-            let detail = "Send the batch with Content-Type: application/json.";
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            Err(Problem::new(status, "unsupported_media_type", detail))
-        }
-    }
-}
-
-fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
-    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
-    if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Ok(());
-    }
-    let detail = "This version takes bodies without a Content-Encoding only.";
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail))
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(key) = keys.next() else { return Ok(None) };
-    let is_well_formed = (1..=KEY_BYTES_MAX).contains(&key.len())
-        && key.as_bytes().iter().all(u8::is_ascii_graphic)
-        && keys.next().is_none();
-    let key = key.to_str().ok().filter(|_| is_well_formed).map(str::to_owned);
-    key.map(Some).ok_or_else(|| {
-        let detail =
-            format!("An Idempotency-Key is 1 to {KEY_BYTES_MAX} visible ASCII characters.");
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_invalid", detail)
-    })
 }

@@ -33,7 +33,12 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use self::{auth::Gate, body::LARGE_BODIES_MAX, problem::Problem, server::Server};
+use self::{
+    auth::Gate,
+    body::{LARGE_BODIES_MAX, LARGE_UPLOADS_MAX},
+    problem::Problem,
+    server::Server,
+};
 pub use self::{
     openapi::openapi_json,
     settings::{AccountSettings, ServerSettings},
@@ -80,6 +85,8 @@ struct App {
     gate: Gate,
     /// Places for large bodies.
     large_bodies: Arc<Semaphore>,
+    /// Places for large bodies that are read by the piece.
+    large_uploads: Arc<Semaphore>,
     /// The published document.
     openapi: String,
 }
@@ -113,6 +120,18 @@ pub async fn serve_metrics(
     Ok(())
 }
 
+/// Serves `routes`, which are not the API's, within the bounds that `settings` put on connections,
+/// headers and time, until `shutdown`; then lets open requests finish for 10 s. How long a body may
+/// be is theirs to say.
+pub async fn serve_routes(
+    routes: Router,
+    settings: &ServerSettings,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) {
+    Server::new(routes, settings).run(listener, shutdown).await;
+}
+
 fn router(api: Api) -> Router {
     finished(openapi::routes().0.merge(unbuilt::routes()), api)
 }
@@ -122,6 +141,7 @@ fn finished(routes: Router<AppState>, api: Api) -> Router {
     let app = App {
         gate: Gate::new(&api.accounts),
         large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
+        large_uploads: Arc::new(Semaphore::new(LARGE_UPLOADS_MAX)),
         openapi: openapi_json(),
         api,
     };

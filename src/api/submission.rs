@@ -1,4 +1,5 @@
-//! Reads the body of `POST /v1/batches` in one pass, straight into chunks.
+//! Reads the body of `POST /v1/batches` in one pass, straight into chunks: one JSON document as a
+//! whole ([`parse`]), or lines as they come ([`begin`]).
 //!
 //! What is not JSON is refused at the first wrong byte. What is JSON is read to its end, so that
 //! the answer lists everything that is wrong with it, up to a bound. Strings are borrowed from the
@@ -7,28 +8,27 @@
 mod document;
 mod faults;
 mod headers;
+mod lines;
 mod metadata;
 mod places;
 mod recipients;
+mod syntax;
 mod values;
 mod variables;
 
-use std::{collections::BTreeMap, str::Utf8Error};
+use std::collections::BTreeMap;
 
-use serde::de::DeserializeSeed;
-
+pub(super) use self::lines::{LINE_BYTES_MAX, Lines, Rest, begin};
 use self::{
-    document::{Document, Root},
-    faults::Faults,
-    places::Place,
+    document::{Document, Root, missing},
+    faults::{Faults, Pointer},
     recipients::Sink,
 };
 use super::{
     ProviderFacts,
     model::{FieldError, OnInvalid},
-    problem::ERRORS_MAX,
 };
-use crate::domain::{batch::BatchSpec, chunk::NewChunk, message::FinalState};
+use crate::domain::{batch::BatchSpec, chunk::NewChunk};
 
 /// The longest reference of a batch or a message, in bytes.
 const REFERENCE_BYTES_MAX: usize = 256;
@@ -68,6 +68,11 @@ pub(super) enum Refusal {
     Syntax(String),
     /// Some fields are wrong.
     Fields(Vec<FieldError>),
+    /// A line is longer than [`LINE_BYTES_MAX`].
+    LineTooLong {
+        /// Its number, from 1.
+        line: u64,
+    },
     /// The client wants none of it sent if a recipient is invalid, and some are.
     InvalidRecipients {
         /// The first ones, as field errors.
@@ -77,57 +82,30 @@ pub(super) enum Refusal {
     },
 }
 
-/// Reads and judges `body`.
+/// Reads and judges `body`, a JSON document.
 ///
 /// # Errors
 /// [`Refusal`], with everything that is wrong.
 pub(super) fn parse(body: &[u8], rules: &Rules<'_>) -> Result<Submission, Refusal> {
-    let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error))?;
-    if text.starts_with('\u{feff}') {
-        return Err(Refusal::Syntax("JSON has no byte order mark at line 1 column 1".into()));
-    }
-    let (mut document, mut faults) = (Document::default(), Faults::default());
+    let (at, mut document, mut faults) = (Pointer::Root, Document::default(), Faults::default());
     let mut sink = Sink::new(rules.chunk_size);
-    let mut json = serde_json::Deserializer::from_str(text);
-    let root = Root { document: &mut document, sink: &mut sink, faults: &mut faults };
-    Place(root)
-        .deserialize(&mut json)
-        .and_then(|()| json.end())
-        .map_err(|error| Refusal::Syntax(error.to_string()))?;
-    let on_invalid = document.on_invalid;
+    let root =
+        Root { at: &at, document: &mut document, sink: Some(&mut sink), faults: &mut faults };
+    syntax::read(body, root).map_err(|flaw| Refusal::Syntax(flaw.to_string()))?;
+    let (on_invalid, has_recipients) = (document.on_invalid, document.gives("recipients"));
     // A document that is no object at all lacks no fields.
-    let spec = document.is_object.then(|| document.into_spec(rules, &mut faults));
+    let spec = document.is_object.then(|| document.into_spec(rules, &at, &mut faults));
+    if spec.is_some() && !has_recipients {
+        missing("recipients", &at, &mut faults);
+    }
     let Some(spec) = spec.filter(|_| faults.is_empty()) else {
         return Err(Refusal::Fields(faults.into_errors()));
     };
-    let (chunks, messages) = sink.finish();
-    let invalid = chunks.iter().map(NewChunk::failed).sum();
-    if invalid > 0 && on_invalid == OnInvalid::RejectBatch {
-        let errors = invalid_recipients(&chunks);
-        return Err(Refusal::InvalidRecipients { errors, count: invalid });
+    let (chunks, messages, invalid) = sink.finish();
+    if invalid.count > 0 && on_invalid == OnInvalid::RejectBatch {
+        return Err(invalid.refusal(|index| format!("/recipients/{index}")));
     }
-    Ok(Submission { spec, chunks, messages, invalid })
-}
-
-/// The first invalid recipients, as field errors.
-fn invalid_recipients(chunks: &[NewChunk]) -> Vec<FieldError> {
-    let indexes = chunks.iter().flat_map(|chunk| {
-        let states = (chunk.first..).zip(&chunk.states);
-        states.filter(|(_, state)| **state == FinalState::Failed as u8).map(|(index, _)| index)
-    });
-    let error = |index| FieldError {
-        pointer: format!("/recipients/{index}"),
-        code: "invalid_number".into(),
-        detail: crate::domain::recipient::InvalidNumber.to_string(),
-    };
-    indexes.take(ERRORS_MAX).map(error).collect()
-}
-
-fn not_utf8(body: &[u8], error: Utf8Error) -> Refusal {
-    let good = &body[..error.valid_up_to()];
-    let line = memchr::memchr_iter(b'\n', good).count() + 1;
-    let column = good.len() - memchr::memrchr(b'\n', good).map_or(0, |at| at + 1) + 1;
-    Refusal::Syntax(format!("invalid UTF-8 at line {line} column {column}"))
+    Ok(Submission { spec, chunks, messages, invalid: invalid.count })
 }
 
 #[cfg(test)]

@@ -1,16 +1,23 @@
-//! Brings an accepted submission into the store: open, append, seal.
+//! Brings a batch into the store while it arrives: open, append, seal.
+//!
+//! Whoever reads the batch hands its chunks over as they are cut; they go to the store in groups, a
+//! few calls at once, and a store that is slower than the reader holds the reader back. So an upload
+//! takes the memory of these few groups, whatever the size of the batch. While the reader waits for
+//! the client, the upload's lease is renewed.
 //!
 //! Whatever ends an upload early, be it a failure or a client that went away, abandons it: nothing
 //! of it is sent and its idempotency key is free again. Only a lost reply to the seal leaves open
 //! whether the batch is accepted, and then the client is told so.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, mem, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, TryFutureExt, stream::FuturesUnordered};
+use futures_util::TryFutureExt;
 use http::StatusCode;
 use tokio::{
     runtime::Handle,
-    time::{Instant, sleep, timeout},
+    select,
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{digest::Sha256, problem::Problem};
@@ -22,8 +29,14 @@ use crate::{
 /// The most chunks in one call.
 const CHUNKS_PER_CALL: usize = 8;
 
+/// Chunks of this size together go in a call of their own, in bytes.
+const CALL_BYTES: usize = 512 * 1024;
+
 /// The most calls at once.
 const CALLS_AT_ONCE: usize = 4;
+
+/// How long after the last call the next one begins, be there something to add or not.
+const RENEW_AFTER: Duration = Duration::from_secs(1);
 
 /// How long to wait before a call whose reply was lost is repeated, time after time.
 const REPEATS_MS: [u64; 3] = [50, 200, 500];
@@ -32,95 +45,195 @@ const REPEATS_MS: [u64; 3] = [50, 200, 500];
 /// drops an upload that is silent for longer.
 const CALL_TIME: Duration = Duration::from_secs(5);
 
-/// What an upload came to.
-pub(super) enum Received {
-    /// The batch is accepted.
-    New,
-    /// The same request was accepted before, as this batch.
-    Again(BatchId),
+/// How long a refused upload may take to be abandoned before its client is told.
+const ABANDON_TIME: Duration = Duration::from_secs(1);
+
+/// What opening an upload came to.
+pub(super) enum Opening {
+    /// It is open.
+    New(Box<Uploading>),
+    /// A request with the same idempotency key was accepted before.
+    Earlier(Earlier),
 }
 
-/// Abandons an upload when it is dropped, unless it was sealed.
+/// The batch that was accepted under the same idempotency key.
+pub(super) struct Earlier {
+    id: BatchId,
+    body_hash: Sha256,
+}
+
+/// An open upload. Abandoned when it is dropped, unless it was sealed.
+pub(super) struct Uploading {
+    /// Chunks of the next call.
+    group: Vec<NewChunk>,
+    group_bytes: usize,
+    /// How many chunks were handed over.
+    chunks: u32,
+    /// The calls under way. They end before the upload is abandoned.
+    calls: JoinSet<Result<(), IntakeError>>,
+    /// When the lease is to be renewed, unless a call begins before.
+    renew_at: Instant,
+    abandon: Abandon,
+}
+
+/// Abandons an upload when it is dropped, unless it was disarmed.
 struct Abandon {
     intake: Arc<dyn Intake>,
     upload: Upload,
     armed: bool,
 }
 
-/// Uploads `chunks` as `draft`, the body of whose request hashes to `body_hash`.
+/// Opens the upload of `draft`.
 ///
 /// # Errors
-/// [`Problem`]: then nothing is accepted, unless it is `outcome_unknown`.
-pub(super) async fn upload(
-    intake: &Arc<dyn Intake>,
-    draft: &Draft,
-    chunks: &[NewChunk],
-    body_hash: Sha256,
-) -> Result<Received, Problem> {
+/// [`Problem`]: then nothing is open.
+pub(super) async fn open(intake: &Arc<dyn Intake>, draft: &Draft) -> Result<Opening, Problem> {
     let upload = Upload { id: draft.id, token: draft.token };
     let mut abandon = Abandon { intake: Arc::clone(intake), upload, armed: true };
-    let opened = repeated(|| intake.open(draft).err_into()).await.result.map_err(refused)?;
-    let upload = match opened {
-        Opened::New(upload) => upload,
+    match repeated(|| intake.open(draft).err_into()).await.result.map_err(refused)? {
+        Opened::New(upload) => {
+            abandon.upload = upload;
+            Ok(Opening::New(Box::new(Uploading::new(abandon))))
+        }
         Opened::UnderWay => {
             abandon.armed = false;
-            return Err(under_way());
+            Err(under_way())
         }
-        Opened::Replayed { id, body_hash: earlier } => {
+        Opened::Replayed { id, body_hash } => {
             abandon.armed = false;
-            return if earlier == body_hash { Ok(Received::Again(id)) } else { Err(key_reused()) };
-        }
-    };
-    append(intake, &upload, chunks).await.map_err(refused)?;
-    seal(intake, &upload, chunks, body_hash).await?;
-    abandon.armed = false;
-    Ok(Received::New)
-}
-
-async fn append(
-    intake: &Arc<dyn Intake>,
-    upload: &Upload,
-    chunks: &[NewChunk],
-) -> Result<(), IntakeError> {
-    let mut groups = chunks.chunks(CHUNKS_PER_CALL);
-    let mut calls = FuturesUnordered::new();
-    loop {
-        let free = CALLS_AT_ONCE - calls.len();
-        calls.extend(groups.by_ref().take(free).map(|group| append_group(intake, upload, group)));
-        match calls.next().await {
-            Some(appended) => appended?,
-            None => return Ok(()),
+            Ok(Opening::Earlier(Earlier { id, body_hash }))
         }
     }
 }
 
-async fn append_group(
-    intake: &Arc<dyn Intake>,
-    upload: &Upload,
-    group: &[NewChunk],
-) -> Result<(), IntakeError> {
-    repeated(|| intake.append(upload, group)).await.result
+// === impl Earlier ===
+
+impl Earlier {
+    /// The batch, if a body that hashes to `body_hash` is the one it was accepted with.
+    pub(super) fn repeated_by(self, body_hash: Sha256) -> Result<BatchId, Problem> {
+        if self.body_hash == body_hash { Ok(self.id) } else { Err(key_reused()) }
+    }
 }
 
-async fn seal(
-    intake: &Arc<dyn Intake>,
-    upload: &Upload,
-    chunks: &[NewChunk],
-    body_hash: Sha256,
-) -> Result<(), Problem> {
-    // Messages are numbered in 32 bits, and no chunk is empty.
-    let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-    let tried = repeated(|| intake.seal(upload, count, body_hash)).await;
-    match tried.result {
-        Ok(()) => Ok(()),
-        Err(IntakeError::Store(error)) if tried.reply_lost => {
-            tracing::warn!(batch.id = %upload.id, %error, "whether a batch was accepted is unknown");
-            let detail = "The store's reply was lost: the batch may or may not be accepted. \
-                          Repeat the request with the same Idempotency-Key.";
-            let status = StatusCode::SERVICE_UNAVAILABLE;
-            Err(Problem::new(status, "outcome_unknown", detail).retry_after(1))
+// === impl Uploading ===
+
+impl Uploading {
+    fn new(abandon: Abandon) -> Self {
+        let (group, calls) = (Vec::new(), JoinSet::new());
+        let renew_at = Instant::now() + RENEW_AFTER;
+        Self { group, group_bytes: 0, chunks: 0, calls, renew_at, abandon }
+    }
+
+    /// Takes the next chunks. Waits while the store has enough to do.
+    ///
+    /// # Errors
+    /// [`Problem`] if an earlier call failed: nothing will be accepted.
+    pub(super) async fn take(&mut self, chunks: Vec<NewChunk>) -> Result<(), Problem> {
+        for chunk in chunks {
+            // Messages are numbered in 32 bits, and no chunk is empty.
+            self.chunks = self.chunks.saturating_add(1);
+            self.group_bytes += chunk.recipients.len() + chunk.states.len() + chunk.log.len();
+            self.group.push(chunk);
+            if self.group.len() == CHUNKS_PER_CALL || self.group_bytes >= CALL_BYTES {
+                self.append().await?;
+            }
         }
-        Err(error) => Err(refused(error)),
+        // A client that is always quicker than we are is never waited for.
+        if Instant::now() >= self.renew_at {
+            self.renew();
+        }
+        Ok(())
+    }
+
+    /// Waits for something else, and meanwhile keeps the upload alive.
+    ///
+    /// # Errors
+    /// As [`Self::take`]; then it is not waited for any longer.
+    pub(super) async fn during<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, Problem> {
+        let mut wait = pin!(wait);
+        loop {
+            select! {
+                biased;
+                waited = &mut wait => return Ok(waited),
+                Some(ended) = self.calls.join_next() => went_well(ended)?,
+                () = sleep_until(self.renew_at) => self.renew(),
+            }
+        }
+    }
+
+    /// Seals the upload of a body that hashes to `body_hash`: then the batch is accepted.
+    ///
+    /// # Errors
+    /// [`Problem`]: then nothing is accepted, unless it is `outcome_unknown`.
+    pub(super) async fn seal(mut self, body_hash: Sha256) -> Result<(), Problem> {
+        if !self.group.is_empty() {
+            self.append().await?;
+        }
+        while let Some(ended) = self.calls.join_next().await {
+            went_well(ended)?;
+        }
+        let Abandon { intake, upload, .. } = &self.abandon;
+        let tried = repeated(|| intake.seal(upload, self.chunks, body_hash)).await;
+        match tried.result {
+            Ok(()) => {
+                self.abandon.armed = false;
+                Ok(())
+            }
+            Err(IntakeError::Store(error)) if tried.reply_lost => {
+                tracing::warn!(batch.id = %upload.id, %error, "whether a batch was accepted is unknown");
+                Err(outcome_unknown())
+            }
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// Gives the upload up, if it is not given up already. When this ends its key is free, unless
+    /// the store does not answer: then it is so seconds later.
+    pub(super) async fn abandon(&mut self) {
+        self.calls.abort_all();
+        let Abandon { intake, upload, armed } = &mut self.abandon;
+        if *armed && let Ok(Ok(())) = timeout(ABANDON_TIME, intake.abandon(upload)).await {
+            *armed = false;
+        }
+    }
+
+    /// Sends the group once there is room for a further call.
+    async fn append(&mut self) -> Result<(), Problem> {
+        while self.calls.len() >= CALLS_AT_ONCE {
+            if let Some(ended) = self.calls.join_next().await {
+                went_well(ended)?;
+            }
+        }
+        self.call();
+        Ok(())
+    }
+
+    /// Renews the lease with whatever there is of a group. Calls under way renew it too.
+    fn renew(&mut self) {
+        if self.calls.len() < CALLS_AT_ONCE {
+            self.call();
+        } else {
+            self.renew_at = Instant::now() + RENEW_AFTER;
+        }
+    }
+
+    fn call(&mut self) {
+        let group = mem::take(&mut self.group);
+        self.group_bytes = 0;
+        self.renew_at = Instant::now() + RENEW_AFTER;
+        let (intake, upload) = (Arc::clone(&self.abandon.intake), self.abandon.upload);
+        self.calls.spawn(async move { repeated(|| intake.append(&upload, &group)).await.result });
+    }
+}
+
+/// What a call that ended means for the upload.
+fn went_well(ended: Result<Result<(), IntakeError>, JoinError>) -> Result<(), Problem> {
+    match ended {
+        Ok(appended) => appended.map_err(refused),
+        Err(error) => {
+            tracing::error!(%error, "bringing a part of a batch into the store failed");
+            Err(Problem::internal())
+        }
     }
 }
 
@@ -178,6 +291,12 @@ fn refused(error: IntakeError) -> Problem {
     }
 }
 
+fn outcome_unknown() -> Problem {
+    let detail = "The store's reply was lost: the batch may or may not be accepted. Repeat the \
+                  request with the same Idempotency-Key.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", detail).retry_after(1)
+}
+
 fn under_way() -> Problem {
     let detail = "The first request with this Idempotency-Key is still under way.";
     Problem::new(StatusCode::CONFLICT, "idempotency_in_progress", detail).retry_after(1)
@@ -216,6 +335,7 @@ mod tests {
         /// How the next seals end; well once there are none.
         seals: Mutex<VecDeque<IntakeError>>,
         appends_stall: bool,
+        appends_fail: bool,
     }
 
     impl Scripted {
@@ -244,7 +364,7 @@ mod tests {
             if self.appends_stall {
                 std::future::pending::<()>().await;
             }
-            Ok(())
+            if self.appends_fail { Err(IntakeError::Gone) } else { Ok(()) }
         }
 
         async fn seal(
@@ -290,15 +410,26 @@ mod tests {
         Draft { id, spec: BatchSpec::default(), key: None, token: 9 }
     }
 
-    async fn uploaded(store: &Arc<Scripted>, count: usize) -> Result<Received, Problem> {
+    async fn opened(store: &Arc<Scripted>) -> Result<Opening, Problem> {
         let intake: Arc<dyn Intake> = Arc::clone(store) as _;
-        upload(&intake, &draft(), &chunks(count), [7; 32]).await
+        open(&intake, &draft()).await
     }
 
-    async fn code(result: Result<Received, Problem>) -> String {
+    /// Brings so many chunks in. Gives the earlier batch, if that was accepted before.
+    async fn uploaded(store: &Arc<Scripted>, count: usize) -> Result<Option<BatchId>, Problem> {
+        match opened(store).await? {
+            Opening::New(mut upload) => {
+                upload.take(chunks(count)).await?;
+                upload.seal([7; 32]).await.map(|()| None)
+            }
+            Opening::Earlier(earlier) => earlier.repeated_by([7; 32]).map(Some),
+        }
+    }
+
+    async fn code(result: Result<Option<BatchId>, Problem>) -> String {
         use http_body_util::BodyExt;
 
-        let Err(problem) = result else { panic!("it was accepted") };
+        let problem = result.expect_err("it was accepted");
         let body = problem.into_response().into_body().collect().await.unwrap().to_bytes();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         body["code"].as_str().unwrap().to_owned()
@@ -307,11 +438,70 @@ mod tests {
     #[tokio::test]
     async fn chunks_are_appended_in_groups_between_open_and_seal() {
         let store = Arc::new(Scripted::default());
-        assert!(matches!(uploaded(&store, 17).await, Ok(Received::New)));
+        assert!(matches!(uploaded(&store, 17).await, Ok(None)));
         assert_eq!(*store.calls.lock(), ["open", "append 8", "append 8", "append 1", "seal 17"]);
         let empty = Arc::new(Scripted::default());
-        assert!(matches!(uploaded(&empty, 0).await, Ok(Received::New)));
+        assert!(matches!(uploaded(&empty, 0).await, Ok(None)));
         assert_eq!(*empty.calls.lock(), ["open", "seal 0"]);
+    }
+
+    #[tokio::test]
+    async fn long_chunks_make_smaller_groups() {
+        let store = Arc::new(Scripted::default());
+        let Ok(Opening::New(mut upload)) = opened(&store).await else { panic!() };
+        let long = "x".repeat(CALL_BYTES / 2);
+        let entry = Entry { to: "+15551230001", variables: vec![("v", &long)], ..Entry::default() };
+        let mut chunker = Chunker::new(1);
+        let chunks = (0..5).filter_map(|_| chunker.push(&entry)).collect();
+        assert!(upload.take(chunks).await.is_ok() && upload.seal([7; 32]).await.is_ok());
+        assert_eq!(*store.calls.lock(), ["open", "append 2", "append 2", "append 1", "seal 5"]);
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_renewed_while_its_client_is_waited_for() {
+        let store = Arc::new(Scripted::default());
+        let Ok(Opening::New(mut upload)) = opened(&store).await else { panic!() };
+        let began = Instant::now();
+        upload.during(store.until("append 0")).await.unwrap();
+        assert!(began.elapsed() < 3 * RENEW_AFTER);
+        assert!(upload.seal([7; 32]).await.is_ok());
+        assert_eq!(*store.calls.lock(), ["open", "append 0", "seal 0"]);
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_renewed_while_its_client_is_quick_and_brings_nothing() {
+        let store = Arc::new(Scripted::default());
+        let Ok(Opening::New(mut upload)) = opened(&store).await else { panic!() };
+        let began = Instant::now();
+        while store.calls.lock().len() < 2 && began.elapsed() < 3 * RENEW_AFTER {
+            assert!(upload.take(Vec::new()).await.is_ok());
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(*store.calls.lock(), ["open", "append 0"]);
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_the_store_dropped_waits_for_its_client_no_longer() {
+        let store = Arc::new(Scripted { appends_fail: true, ..Scripted::default() });
+        let Ok(Opening::New(mut upload)) = opened(&store).await else { panic!() };
+        assert!(upload.take(chunks(8)).await.is_ok());
+        let waited = upload.during(std::future::pending::<Option<BatchId>>()).await;
+        assert_eq!(code(waited).await, "upload_dropped");
+        drop(upload);
+        store.until("abandon").await;
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_is_given_up_is_abandoned_once() {
+        let store = Arc::new(Scripted { appends_stall: true, ..Scripted::default() });
+        let Ok(Opening::New(mut upload)) = opened(&store).await else { panic!() };
+        assert!(upload.take(chunks(8)).await.is_ok());
+        store.until("append 8").await;
+        upload.abandon().await;
+        upload.abandon().await;
+        drop(upload);
+        tokio::task::yield_now().await;
+        assert_eq!(*store.calls.lock(), ["open", "append 8", "abandon"]);
     }
 
     #[tokio::test]
@@ -330,7 +520,7 @@ mod tests {
     async fn a_lost_reply_to_the_seal_is_asked_for_again() {
         let store = Arc::new(Scripted::default());
         store.seals.lock().push_back(StoreError::ReplyLost("reset".into()).into());
-        assert!(matches!(uploaded(&store, 1).await, Ok(Received::New)));
+        assert!(matches!(uploaded(&store, 1).await, Ok(None)));
         assert_eq!(*store.calls.lock(), ["open", "append 1", "seal 1", "seal 1"]);
     }
 
@@ -353,7 +543,7 @@ mod tests {
         let id = BatchId::new(UnixMs(1_790_000_000_001), 78 << 20, 0);
         let replayed = |body_hash| *store.opened.lock() = Some(Opened::Replayed { id, body_hash });
         replayed([7; 32]);
-        assert!(matches!(uploaded(&store, 1).await, Ok(Received::Again(again)) if again == id));
+        assert!(matches!(uploaded(&store, 1).await, Ok(Some(again)) if again == id));
         replayed([8; 32]);
         assert_eq!(code(uploaded(&store, 1).await).await, "idempotency_key_reused");
         *store.opened.lock() = Some(Opened::UnderWay);

@@ -90,8 +90,10 @@ pub(super) struct Document<'de> {
 
 /// The place of the submission.
 pub(super) struct Root<'r, 'de> {
+    pub(super) at: &'r Pointer<'r>,
     pub(super) document: &'r mut Document<'de>,
-    pub(super) sink: &'r mut Sink<'de>,
+    /// Where the recipients go; `None` if they are no part of this document, but follow it.
+    pub(super) sink: Option<&'r mut Sink>,
     pub(super) faults: &'r mut Faults,
 }
 
@@ -99,13 +101,13 @@ pub(super) struct Root<'r, 'de> {
 
 impl<'de> Expect<'de> for Root<'_, 'de> {
     fn wrong(self, found: &'static str) {
-        self.faults.wrong_type(&Pointer::Root, "an object", found);
+        self.faults.wrong_type(self.at, "an object", found);
     }
 
     fn object<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
         self.document.is_object = true;
         while let Some(name) = members.next_key_seed(Key)? {
-            let at = Pointer::Key(&Pointer::Root, &name);
+            let at = Pointer::Key(self.at, &name);
             let Some(field) = FIELDS.iter().position(|(field, _)| *field == name) else {
                 self.faults.add(&at, "unknown_field", "there is no such field");
                 members.next_value::<IgnoredAny>()?;
@@ -141,7 +143,12 @@ impl<'de> Root<'_, 'de> {
                 document.reference = next_text(members, &at, REFERENCE_BYTES_MAX, faults)?;
             }
             Field::Recipients => {
-                members.next_value_seed(Place(Recipients { at, sink: self.sink, faults }))?;
+                if let Some(sink) = &mut self.sink {
+                    members.next_value_seed(Place(Recipients { at, sink, faults }))?;
+                } else {
+                    faults.add(&at, "unknown_field", "here the recipients follow, one a line");
+                    members.next_value::<IgnoredAny>()?;
+                }
             }
             Field::Variables => {
                 let pairs = &mut document.variables;
@@ -180,15 +187,23 @@ impl<'de> Root<'_, 'de> {
 // === impl Document ===
 
 impl Document<'_> {
-    /// Judges the fields together, and gives what the client asks for if all is well.
-    pub(super) fn into_spec(self, rules: &Rules<'_>, faults: &mut Faults) -> BatchSpec {
-        self.judge_body(faults);
-        self.judge_callback(rules, faults);
-        let provider = self.judge_provider(rules, faults);
-        self.judge_from(&provider, rules, faults);
-        if !FIELDS.iter().zip(&self.seen).any(|((name, _), seen)| *seen && *name == "recipients") {
-            missing("recipients", faults);
-        }
+    /// Whether a field was given.
+    pub(super) fn gives(&self, field: &str) -> bool {
+        FIELDS.iter().zip(&self.seen).any(|((name, _), seen)| *seen && *name == field)
+    }
+
+    /// Judges the fields together, and gives what the client asks for if all is well. The document
+    /// is the one at `root`.
+    pub(super) fn into_spec(
+        self,
+        rules: &Rules<'_>,
+        root: &Pointer<'_>,
+        faults: &mut Faults,
+    ) -> BatchSpec {
+        self.judge_body(root, faults);
+        self.judge_callback(rules, root, faults);
+        let provider = self.judge_provider(rules, root, faults);
+        self.judge_from(&provider, rules, root, faults);
         let pairs = self.variables.into_iter();
         let headers = self.callback_headers;
         BatchSpec {
@@ -203,10 +218,10 @@ impl Document<'_> {
         }
     }
 
-    fn judge_body(&self, faults: &mut Faults) {
-        let at = Pointer::Key(&Pointer::Root, "body");
+    fn judge_body(&self, root: &Pointer<'_>, faults: &mut Faults) {
+        let at = Pointer::Key(root, "body");
         match self.body.as_deref() {
-            None => missing("body", faults),
+            None => missing("body", root, faults),
             Some("") => faults.add(&at, "empty", "a message needs a text"),
             Some(body) if body.len() > BODY_BYTES_MAX => {}
             Some(body) => {
@@ -217,34 +232,40 @@ impl Document<'_> {
         }
     }
 
-    fn judge_callback(&self, rules: &Rules<'_>, faults: &mut Faults) {
+    fn judge_callback(&self, rules: &Rules<'_>, root: &Pointer<'_>, faults: &mut Faults) {
+        let at = Pointer::Key(root, "callback_url");
         if let Some(url) = self.callback_url.as_deref() {
-            let at = Pointer::Key(&Pointer::Root, "callback_url");
             if let Err(forbidden) = callback_url::judge(url, rules.allow_private_networks) {
                 faults.add(&at, "callback_url_forbidden", forbidden);
             }
-        } else if !self.callback_headers.is_empty() && !faults.concern("/callback_url") {
-            let at = Pointer::Key(&Pointer::Root, "callback_headers");
+        } else if !self.callback_headers.is_empty() && !faults.concern(&at) {
+            let at = Pointer::Key(root, "callback_headers");
             faults.add(&at, "invalid_value", "headers need a callback_url to go to");
         }
     }
 
-    fn judge_provider(&self, rules: &Rules<'_>, faults: &mut Faults) -> String {
+    fn judge_provider(&self, rules: &Rules<'_>, root: &Pointer<'_>, faults: &mut Faults) -> String {
         let provider = self.provider.as_deref().unwrap_or(rules.default_provider);
-        if !rules.providers.contains_key(provider) && !faults.concern("/provider") {
-            let at = Pointer::Key(&Pointer::Root, "provider");
+        let at = Pointer::Key(root, "provider");
+        if !rules.providers.contains_key(provider) && !faults.concern(&at) {
             faults.add(&at, "unknown_provider", "no such provider is configured");
         }
         provider.to_owned()
     }
 
-    fn judge_from(&self, provider: &str, rules: &Rules<'_>, faults: &mut Faults) {
-        let at = Pointer::Key(&Pointer::Root, "from");
+    fn judge_from(
+        &self,
+        provider: &str,
+        rules: &Rules<'_>,
+        root: &Pointer<'_>,
+        faults: &mut Faults,
+    ) {
+        let at = Pointer::Key(root, "from");
         match self.from.as_deref() {
             None => {
                 let facts = rules.providers.get(provider);
                 if facts.is_some_and(|facts| facts.needs_from && !facts.has_default_from) {
-                    missing("from", faults);
+                    missing("from", root, faults);
                 }
             }
             Some(from) if from.is_empty() || !from.bytes().all(|byte| byte.is_ascii_graphic()) => {
@@ -258,9 +279,9 @@ impl Document<'_> {
 }
 
 /// Notes that a required field is missing, unless something else is wrong with it already.
-fn missing(field: &str, faults: &mut Faults) {
-    let at = Pointer::Key(&Pointer::Root, field);
-    if !faults.concern(&at.to_string()) {
+pub(super) fn missing(field: &str, root: &Pointer<'_>, faults: &mut Faults) {
+    let at = Pointer::Key(root, field);
+    if !faults.concern(&at) {
         faults.add(&at, "missing", "this field is required");
     }
 }

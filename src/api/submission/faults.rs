@@ -49,8 +49,9 @@ impl Faults {
         }
     }
 
-    /// Whether something was found wrong at the place that reads as `pointer`.
-    pub(super) fn concern(&self, pointer: &str) -> bool {
+    /// Whether something was found wrong at `at`.
+    pub(super) fn concern(&self, at: &Pointer<'_>) -> bool {
+        let pointer = at.to_string();
         self.0.iter().any(|fault| fault.pointer == pointer)
     }
 

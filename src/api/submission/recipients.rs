@@ -6,39 +6,55 @@ use std::borrow::Cow;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 
 use super::{
-    REFERENCE_BYTES_MAX,
+    REFERENCE_BYTES_MAX, Refusal,
     faults::{Faults, Pointer},
     places::{Expect, Key, Place},
     values::{check_text, next_text},
     variables::{Pairs, Variables},
 };
-use crate::domain::chunk::{Chunker, Entry, NewChunk};
+use crate::{
+    api::{model::FieldError, problem::ERRORS_MAX},
+    domain::{
+        chunk::{Chunker, Entry, NewChunk},
+        message::FinalState,
+        recipient::InvalidNumber,
+    },
+};
 
 /// The longest recipient: its number, reference, and variables together, in bytes.
 const RECIPIENT_BYTES_MAX: usize = 64 * 1024;
 
 /// Where recipients go.
-pub(super) struct Sink<'de> {
+pub(super) struct Sink {
     chunker: Chunker,
     chunks: Vec<NewChunk>,
-    /// Recipients read so far.
-    count: u64,
-    /// The variables of the recipient in hand; kept to use its memory again.
-    pairs: Pairs<'de>,
+    /// Those in chunks that were cut.
+    invalid: Invalid,
+}
+
+/// Recipients that are no E.164 numbers.
+#[derive(Debug, Default)]
+pub(super) struct Invalid {
+    /// How many there are.
+    pub(super) count: u32,
+    /// The indexes of the first ones.
+    first: Vec<u32>,
 }
 
 /// The place of the `recipients` array.
-pub(super) struct Recipients<'r, 'de> {
+pub(super) struct Recipients<'r> {
     pub(super) at: Pointer<'r>,
-    pub(super) sink: &'r mut Sink<'de>,
+    pub(super) sink: &'r mut Sink,
     pub(super) faults: &'r mut Faults,
 }
 
 /// The place of one recipient.
-struct Element<'r, 'de> {
-    at: Pointer<'r>,
-    sink: &'r mut Sink<'de>,
-    faults: &'r mut Faults,
+pub(super) struct Element<'r, 'de> {
+    pub(super) at: Pointer<'r>,
+    pub(super) sink: &'r mut Sink,
+    /// Room for its variables, to be used again by the next one.
+    pub(super) pairs: &'r mut Pairs<'de>,
+    pub(super) faults: &'r mut Faults,
 }
 
 /// The members of a recipient that is an object.
@@ -53,18 +69,31 @@ const FIELDS: [&str; 3] = ["to", "variables", "reference"];
 
 // === impl Sink ===
 
-impl Sink<'_> {
+impl Sink {
     pub(super) fn new(chunk_size: u16) -> Self {
         let chunker = Chunker::new(chunk_size);
-        Self { chunker, chunks: Vec::new(), count: 0, pairs: Vec::new() }
+        Self { chunker, chunks: Vec::new(), invalid: Invalid::default() }
     }
 
-    /// The chunks, and how many messages are in them.
-    pub(super) fn finish(self) -> (Vec<NewChunk>, u32) {
-        let messages = self.chunker.next_index();
-        let mut chunks = self.chunks;
-        chunks.extend(self.chunker.finish());
-        (chunks, messages)
+    /// The chunks that were filled since the last call.
+    pub(super) fn take_chunks(&mut self) -> Vec<NewChunk> {
+        std::mem::take(&mut self.chunks)
+    }
+
+    /// The invalid recipients in all chunks that were filled.
+    pub(super) fn invalid(&self) -> &Invalid {
+        &self.invalid
+    }
+
+    /// The chunks that were not taken, how many messages there are in all, and which are invalid.
+    pub(super) fn finish(self) -> (Vec<NewChunk>, u32, Invalid) {
+        let Self { chunker, mut chunks, mut invalid } = self;
+        let messages = chunker.next_index();
+        if let Some(last) = chunker.finish() {
+            invalid.note(&last);
+            chunks.push(last);
+        }
+        (chunks, messages, invalid)
     }
 
     /// Adds a recipient, unless the submission is refused anyway.
@@ -78,29 +107,60 @@ impl Sink<'_> {
         if self.chunker.next_index() == u32::MAX {
             faults.add(at, "too_many", "a batch holds at most 4294967295 messages");
         }
-        if faults.is_empty() {
-            self.chunks.extend(self.chunker.push(entry));
-        } else {
+        if !faults.is_empty() {
             self.chunks = Vec::new();
+        } else if let Some(full) = self.chunker.push(entry) {
+            self.invalid.note(&full);
+            self.chunks.push(full);
+        }
+    }
+}
+
+// === impl Invalid ===
+
+impl Invalid {
+    fn note(&mut self, chunk: &NewChunk) {
+        let failed = chunk.failed();
+        self.count += failed;
+        if failed > 0 && self.first.len() < ERRORS_MAX {
+            let states = (chunk.first..).zip(&chunk.states);
+            let invalid = states.filter(|(_, state)| **state == FinalState::Failed as u8);
+            let room = ERRORS_MAX - self.first.len();
+            self.first.extend(invalid.take(room).map(|(index, _)| index));
+        }
+    }
+
+    /// Refuses the submission for them; `pointer` gives the place of an index.
+    pub(super) fn refusal(&self, pointer: impl Fn(u32) -> String) -> Refusal {
+        let error = |index: &u32| FieldError {
+            pointer: pointer(*index),
+            code: "invalid_number".into(),
+            detail: InvalidNumber.to_string(),
+        };
+        Refusal::InvalidRecipients {
+            errors: self.first.iter().map(error).collect(),
+            count: self.count,
         }
     }
 }
 
 // === impl Recipients ===
 
-impl<'de> Expect<'de> for Recipients<'_, 'de> {
+impl<'de> Expect<'de> for Recipients<'_> {
     fn wrong(self, found: &'static str) {
         self.faults.wrong_type(&self.at, "an array", found);
     }
 
     fn array<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        let (mut index, mut pairs) = (0, Pairs::new());
         loop {
-            let at = Pointer::Index(&self.at, self.sink.count);
-            let element = Element { at, sink: &mut *self.sink, faults: &mut *self.faults };
+            let (sink, faults) = (&mut *self.sink, &mut *self.faults);
+            let at = Pointer::Index(&self.at, index);
+            let element = Element { at, sink, pairs: &mut pairs, faults };
             if elements.next_element_seed(Place(element))?.is_none() {
                 return Ok(());
             }
-            self.sink.count += 1;
+            index += 1;
         }
     }
 }
@@ -122,7 +182,7 @@ impl<'de> Expect<'de> for Element<'_, 'de> {
     }
 
     fn object<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
-        self.sink.pairs.clear();
+        self.pairs.clear();
         let mut found = Members::default();
         while let Some(name) = members.next_key_seed(Key)? {
             self.member(&name, &mut members, &mut found)?;
@@ -154,7 +214,7 @@ impl<'de> Element<'_, 'de> {
                 found.reference = next_text(members, &at, REFERENCE_BYTES_MAX, self.faults)?;
             }
             _ => {
-                let pairs = &mut self.sink.pairs;
+                let pairs = &mut *self.pairs;
                 members.next_value_seed(Place(Variables { at, pairs, faults: self.faults }))?;
             }
         }
@@ -164,15 +224,13 @@ impl<'de> Element<'_, 'de> {
     fn take(self, found: &Members<'de>) {
         let Some(to) = found.to.as_deref() else {
             let at = Pointer::Key(&self.at, "to");
-            if !self.faults.concern(&at.to_string()) {
+            if !self.faults.concern(&at) {
                 self.faults.add(&at, "missing", "a recipient needs `to`");
             }
             return;
         };
-        let pairs = std::mem::take(&mut self.sink.pairs);
-        let variables = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let variables = self.pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
         let entry = Entry { to, reference: found.reference.as_deref(), variables };
         self.sink.push(&entry, &self.at, self.faults);
-        self.sink.pairs = pairs;
     }
 }

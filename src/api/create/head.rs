@@ -1,0 +1,83 @@
+//! What a request for a batch says before its body: in which form the body comes, and under which
+//! key.
+
+use http::{
+    HeaderMap, HeaderName, StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
+
+use crate::api::problem::Problem;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The longest idempotency key, in bytes.
+const KEY_BYTES_MAX: usize = 255;
+
+/// The form of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One JSON document.
+    Whole,
+    /// The batch in the first line, and a recipient in each further one.
+    Lines,
+}
+
+/// What was read of a request's headers.
+pub(super) struct Head {
+    pub(super) form: Form,
+    /// The client's idempotency key.
+    pub(super) key: Option<String>,
+}
+
+// === impl Head ===
+
+impl Head {
+    /// # Errors
+    /// [`Problem`] if the body would not be understood, or the key is none.
+    pub(super) fn read(headers: &HeaderMap) -> Result<Self, Problem> {
+        let form = form(headers)?;
+        check_encoding(headers)?;
+        Ok(Self { form, key: idempotency_key(headers)? })
+    }
+}
+
+fn form(headers: &HeaderMap) -> Result<Form, Problem> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    match given.split(';').next().unwrap_or("").trim().to_ascii_lowercase().as_str() {
+        "application/json" => Ok(Form::Whole),
+        "application/x-ndjson" => Ok(Form::Lines),
+        "text/csv" => {
+            let detail = "This version does not take text/csv yet; send application/x-ndjson.";
+            Err(Problem::not_supported(detail))
+        }
+        _ => {
+            let detail = "Send the batch with Content-Type: application/json, or \
+                          application/x-ndjson with a recipient a line.";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            Err(Problem::new(status, "unsupported_media_type", detail))
+        }
+    }
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
+    if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let detail = "This version takes bodies without a Content-Encoding only.";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let is_well_formed = (1..=KEY_BYTES_MAX).contains(&key.len())
+        && key.as_bytes().iter().all(u8::is_ascii_graphic)
+        && keys.next().is_none();
+    let key = key.to_str().ok().filter(|_| is_well_formed).map(str::to_owned);
+    key.map(Some).ok_or_else(|| {
+        let detail =
+            format!("An Idempotency-Key is 1 to {KEY_BYTES_MAX} visible ASCII characters.");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_invalid", detail)
+    })
+}

@@ -1,0 +1,153 @@
+//! A batch as lines: read, cut into chunks and uploaded piece by piece while it arrives.
+//!
+//! The first line opens the upload and claims the idempotency key; the end of the body seals it. In
+//! between nothing is held but the piece in hand and what is on its way to the store, so the memory
+//! is the same for any number of lines. The socket waits for the store: the next piece is asked for
+//! when the store has taken enough of the last one.
+
+use axum::body::Body;
+use bytes::Bytes;
+use tokio::{sync::OwnedSemaphorePermit, task::yield_now};
+
+use super::{Received, Sealed};
+use crate::api::{
+    App,
+    auth::Account,
+    body::{self, Pieces},
+    digest::Sha256,
+    problem::Problem,
+    submission::{self, LINE_BYTES_MAX, Lines, Rest},
+    upload::{self, Opening, Uploading},
+};
+
+/// How much is read in one go before other tasks have their turn, in bytes: well below a
+/// millisecond's work.
+const SLICE_BYTES: usize = 32 * 1024;
+
+/// A batch on its way from the socket into the store.
+struct Stream<'a> {
+    app: &'a App,
+    pieces: Pieces,
+    lines: Lines,
+    upload: &'a mut Uploading,
+    /// Its place among the large ones, once it is one of them.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+/// A body that was read to its end.
+struct Read {
+    messages: u32,
+    /// How many of the messages are invalid.
+    invalid: u32,
+    body_hash: Sha256,
+}
+
+/// Takes a batch to its acceptance.
+///
+/// # Errors
+/// [`Problem`]: then nothing is accepted, unless it is `outcome_unknown`.
+pub(super) async fn receive(
+    app: &App,
+    account: &Account,
+    key: Option<String>,
+    body: Body,
+) -> Result<Received, Problem> {
+    let mut pieces = Pieces::of(body);
+    let (first_line, rest) = first_line(&mut pieces).await?;
+    let (spec, lines) = submission::begin(&first_line, &app.rules(account))?;
+    let draft = app.draft(account, spec, key);
+    match upload::open(&app.api.store.intake, &draft).await? {
+        Opening::New(mut upload) => {
+            let stream = Stream { app, pieces, lines, upload: &mut upload, place: None };
+            match stream.run(rest).await {
+                Ok(Read { messages, invalid, body_hash }) => {
+                    upload.seal(body_hash).await?;
+                    Ok(Received::New(Box::new(Sealed { draft, messages, invalid })))
+                }
+                Err(problem) => {
+                    // The client may try again as soon as it has its answer.
+                    upload.abandon().await;
+                    Err(problem)
+                }
+            }
+        }
+        Opening::Earlier(earlier) => {
+            while pieces.next().await?.is_some() {}
+            earlier.repeated_by(pieces.hash()).map(Received::Again)
+        }
+    }
+}
+
+/// The first line without its end, and what came with it. One that is too long is cut off.
+async fn first_line(pieces: &mut Pieces) -> Result<(Vec<u8>, Bytes), Problem> {
+    let mut line = Vec::new();
+    while line.len() <= LINE_BYTES_MAX {
+        let Some(mut piece) = pieces.next().await? else { break };
+        if let Some(end) = memchr::memchr(b'\n', &piece) {
+            line.extend_from_slice(&piece.split_to(end));
+            return Ok((line, piece.slice(1..)));
+        }
+        line.extend_from_slice(&piece);
+    }
+    Ok((line, Bytes::new()))
+}
+
+// === impl Stream ===
+
+impl Stream<'_> {
+    /// Reads on from `first` to the end of the body, all of which is then with the upload.
+    async fn run(mut self, first: Bytes) -> Result<Read, Problem> {
+        let mut next = Some(first);
+        while let Some(piece) = next {
+            self.store(&piece).await?;
+            if self.lines.reject() {
+                return Err(self.reject().await);
+            }
+            self.take_place().await?;
+            next = self.upload.during(self.pieces.next()).await??;
+        }
+        let Rest { chunks, messages, invalid } = self.lines.finish()?;
+        self.upload.take(chunks).await?;
+        Ok(Read { messages, invalid, body_hash: self.pieces.hash() })
+    }
+
+    async fn store(&mut self, piece: &[u8]) -> Result<(), Problem> {
+        for slice in piece.chunks(SLICE_BYTES) {
+            let chunks = self.lines.take(slice)?;
+            self.upload.take(chunks).await?;
+            if slice.len() == SLICE_BYTES {
+                yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A large upload needs a place; small ones are as good as over.
+    async fn take_place(&mut self) -> Result<(), Problem> {
+        if self.place.is_none() && self.pieces.is_large() {
+            let place = body::a_place(&self.app.large_uploads, self.app.api.server.body_timeout);
+            self.place = Some(self.upload.during(place).await??);
+        }
+        Ok(())
+    }
+
+    /// Gives the upload up, and reads to the end only to tell how many recipients are invalid.
+    async fn reject(mut self) -> Problem {
+        self.upload.abandon().await;
+        match count(&mut self.pieces, &mut self.lines).await {
+            Ok(()) => self.lines.finish().map_or_else(Problem::from, |_| Problem::internal()),
+            Err(problem) => problem,
+        }
+    }
+}
+
+/// Reads to the end of the body, and drops what is in it.
+async fn count(pieces: &mut Pieces, lines: &mut Lines) -> Result<(), Problem> {
+    while let Some(piece) = pieces.next().await? {
+        for slice in piece.chunks(SLICE_BYTES) {
+            drop(lines.take(slice)?);
+            yield_now().await;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! Reads the body of a streamed batch as its pieces come: the first line is the batch, each further
+//! line a recipient.
+//!
+//! Lines are read where they lie; only what a piece leaves over of its last line is copied. The
+//! first line that is wrong ends it all, with everything that is wrong about that line. Pointers
+//! begin with the number of the line, from 1, so line and index of a recipient differ by 2: an empty
+//! line may only stand at the end.
+
+use memchr::{memchr, memchr_iter, memrchr};
+
+use super::{
+    Refusal, Rules,
+    document::{Document, Root},
+    faults::{Faults, Pointer},
+    recipients::{Element, Sink},
+    syntax,
+    variables::Pairs,
+};
+use crate::{
+    api::model::OnInvalid,
+    domain::{batch::BatchSpec, chunk::NewChunk},
+};
+
+/// The longest line without its end, in bytes; and the most that empty lines at the end may take.
+pub(in crate::api) const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// The line of the first recipient.
+const FIRST_LINE: u64 = 2;
+
+/// Reads the recipients' lines.
+pub(in crate::api) struct Lines {
+    sink: Sink,
+    on_invalid: OnInvalid,
+    /// What is there of a line that has not ended.
+    partial: Vec<u8>,
+    /// The number of the line in hand.
+    number: u64,
+    /// The first of the empty lines before the line in hand.
+    empty_from: Option<u64>,
+    /// How much they take.
+    empty_bytes: usize,
+}
+
+/// What was left in hand when the last line was read.
+#[derive(Debug)]
+pub(in crate::api) struct Rest {
+    /// The last chunks.
+    pub(in crate::api) chunks: Vec<NewChunk>,
+    /// How many messages there are in all.
+    pub(in crate::api) messages: u32,
+    /// How many of them are invalid.
+    pub(in crate::api) invalid: u32,
+}
+
+/// Reads and judges the first line, which may end with CR. Gives the batch, and the reader of the
+/// lines to come.
+///
+/// # Errors
+/// [`Refusal`], with everything that is wrong.
+pub(in crate::api) fn begin(line: &[u8], rules: &Rules<'_>) -> Result<(BatchSpec, Lines), Refusal> {
+    let number = FIRST_LINE - 1;
+    check_length(number, line.len())?;
+    if is_empty(line) {
+        return Err(empty(number, "the first line is the batch"));
+    }
+    let at = Pointer::Index(&Pointer::Root, number);
+    let (mut document, mut faults) = (Document::default(), Faults::default());
+    let root = Root { at: &at, document: &mut document, sink: None, faults: &mut faults };
+    syntax::read(line, root).map_err(|flaw| broken(flaw, number))?;
+    let on_invalid = document.on_invalid;
+    let spec = document.is_object.then(|| document.into_spec(rules, &at, &mut faults));
+    match spec.filter(|_| faults.is_empty()) {
+        Some(spec) => Ok((spec, Lines::new(rules.chunk_size, on_invalid))),
+        None => Err(Refusal::Fields(faults.into_errors())),
+    }
+}
+
+// === impl Lines ===
+
+impl Lines {
+    fn new(chunk_size: u16, on_invalid: OnInvalid) -> Self {
+        Self {
+            sink: Sink::new(chunk_size),
+            on_invalid,
+            partial: Vec::new(),
+            number: FIRST_LINE,
+            empty_from: None,
+            empty_bytes: 0,
+        }
+    }
+
+    /// Reads the next piece of the body, and gives the chunks it filled.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the first line that is wrong.
+    pub(in crate::api) fn take(&mut self, piece: &[u8]) -> Result<Vec<NewChunk>, Refusal> {
+        let (lines, partial) = piece.split_at(memrchr(b'\n', piece).map_or(0, |at| at + 1));
+        let mut begin = 0;
+        // Only the first line can have a beginning in an earlier piece.
+        if let Some(end) = memchr(b'\n', lines).filter(|_| !self.partial.is_empty()) {
+            self.keep(&lines[..end])?;
+            self.read_partial()?;
+            begin = end + 1;
+        }
+        self.read(&lines[begin..])?;
+        self.keep(partial)?;
+        Ok(self.sink.take_chunks())
+    }
+
+    /// Whether the client wants no batch with invalid recipients, and there are some.
+    pub(in crate::api) fn reject(&self) -> bool {
+        self.on_invalid == OnInvalid::RejectBatch && self.sink.invalid().count > 0
+    }
+
+    /// Ends the body, whose last line need not have an end of its own.
+    ///
+    /// # Errors
+    /// [`Refusal`], of the last line or of the whole.
+    pub(in crate::api) fn finish(mut self) -> Result<Rest, Refusal> {
+        if !self.partial.is_empty() {
+            self.read_partial()?;
+        }
+        let (chunks, messages, invalid) = self.sink.finish();
+        if invalid.count > 0 && self.on_invalid == OnInvalid::RejectBatch {
+            return Err(invalid.refusal(|index| format!("/{}", u64::from(index) + FIRST_LINE)));
+        }
+        Ok(Rest { chunks, messages, invalid: invalid.count })
+    }
+
+    /// Reads lines that all have their ends.
+    fn read(&mut self, lines: &[u8]) -> Result<(), Refusal> {
+        let (mut pairs, mut begin) = (Pairs::new(), 0);
+        for end in memchr_iter(b'\n', lines) {
+            self.line(&lines[begin..end], &mut pairs)?;
+            begin = end + 1;
+        }
+        Ok(())
+    }
+
+    /// Keeps a part of a line until the rest of it comes.
+    fn keep(&mut self, partial: &[u8]) -> Result<(), Refusal> {
+        check_length(self.number, self.partial.len() + partial.len())?;
+        self.partial.extend_from_slice(partial);
+        Ok(())
+    }
+
+    /// Reads the line that was kept.
+    fn read_partial(&mut self) -> Result<(), Refusal> {
+        let mut line = std::mem::take(&mut self.partial);
+        self.line(&line, &mut Pairs::new())?;
+        line.clear();
+        self.partial = line;
+        Ok(())
+    }
+
+    fn line<'de>(&mut self, line: &'de [u8], pairs: &mut Pairs<'de>) -> Result<(), Refusal> {
+        let number = self.number;
+        self.number += 1;
+        check_length(number, line.len())?;
+        if is_empty(line) {
+            return self.empty_line(number, line.len() + 1);
+        }
+        if let Some(earlier) = self.empty_from {
+            return Err(empty(earlier, "only the last lines may be empty"));
+        }
+        let mut faults = Faults::default();
+        let at = Pointer::Index(&Pointer::Root, number);
+        let element = Element { at, sink: &mut self.sink, pairs, faults: &mut faults };
+        syntax::read(line, element).map_err(|flaw| broken(flaw, number))?;
+        if faults.is_empty() { Ok(()) } else { Err(Refusal::Fields(faults.into_errors())) }
+    }
+
+    fn empty_line(&mut self, number: u64, bytes: usize) -> Result<(), Refusal> {
+        let from = *self.empty_from.get_or_insert(number);
+        self.empty_bytes += bytes;
+        if self.empty_bytes > LINE_BYTES_MAX {
+            return Err(empty(from, "too many empty lines follow"));
+        }
+        Ok(())
+    }
+}
+
+fn check_length(line: u64, bytes: usize) -> Result<(), Refusal> {
+    if bytes > LINE_BYTES_MAX { Err(Refusal::LineTooLong { line }) } else { Ok(()) }
+}
+
+/// Whether there is nothing but white space (RFC 8259, section 2).
+fn is_empty(line: &[u8]) -> bool {
+    line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+}
+
+fn empty(line: u64, detail: &str) -> Refusal {
+    refusal(line, "empty", format_args!("line {line} is empty: {detail}"))
+}
+
+fn broken(flaw: syntax::Flaw, line: u64) -> Refusal {
+    refusal(line, "invalid_json", flaw.in_line(line))
+}
+
+fn refusal(line: u64, code: &'static str, detail: impl std::fmt::Display) -> Refusal {
+    let mut faults = Faults::default();
+    faults.add(&Pointer::Index(&Pointer::Root, line), code, detail);
+    Refusal::Fields(faults.into_errors())
+}
