@@ -6,29 +6,25 @@
 //! second signal, whoever is left is cut short; what that loses, the leases give back.
 
 mod parts;
+pub mod receiving;
 mod secrets;
+mod service;
 mod shutdown;
 
 use std::{fmt, time::Duration};
 
-use anyhow::Context;
-use tokio::{runtime, task::JoinSet};
+use tokio::runtime;
 
 pub use secrets::{new_signing_secret, signing_secrets};
+pub use service::Service;
 
-use self::{
-    parts::{Parts, store_times},
-    shutdown::Shutdown,
-};
-use crate::{
-    settings::{Settings, masked_url},
-    store::{self, Store},
-};
+use self::shutdown::Shutdown;
+use crate::settings::Settings;
 
 /// How long those who were cut short may take to notice.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a process does.
+/// What a process does: its roles. Every process also runs the reaper.
 #[derive(Clone, Copy, Debug)]
 pub struct Roles {
     /// It answers the HTTP API.
@@ -49,9 +45,6 @@ pub enum Ending {
     /// It could not start, or a part of it failed.
     Failed,
 }
-
-/// The parts that run, each with its name.
-type Running = JoinSet<(&'static str, anyhow::Result<()>)>;
 
 /// Runs `roles` until the process is asked to stop. Logs what goes wrong.
 #[must_use]
@@ -80,93 +73,17 @@ fn run_logged(settings: Settings, roles: Roles) -> anyhow::Result<Ending> {
 
 async fn serve(settings: Settings, roles: Roles) -> anyhow::Result<Ending> {
     let shutdown = Shutdown::on_signals(settings.worker.drain_timeout)?;
-    announce(&settings, roles);
-    let Some(store) = connect(&settings, &shutdown).await? else {
-        return Ok(shutdown.ending());
-    };
-    let parts = Parts::new(settings, store)?;
-    let mut running = Running::new();
-    if let Err(error) = parts.start(roles, &shutdown, &mut running).await {
-        // What has started already must let go of its work in order.
-        shutdown.ask();
-        finish(running, &shutdown).await;
-        return Err(error);
-    }
-    let ending = finish(running, &shutdown).await;
+    let ending = Service::start_under(settings, roles, shutdown).await?.ended().await;
     tracing::info!("stopped");
     Ok(ending)
 }
 
-fn announce(settings: &Settings, roles: Roles) {
-    use secrecy::ExposeSecret;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        roles = %roles,
-        store = masked_url(settings.store.url.expose_secret()),
-        accounts = settings.accounts.len(),
-        "starting"
-    );
-    for (name, provider) in &settings.providers {
-        let rate =
-            provider.common.rate.map_or_else(|| "no limit".to_owned(), |rate| rate.to_string());
-        tracing::info!(
-            provider.name = name,
-            provider.kind = provider.kind(),
-            provider.rate = rate,
-            "provider configured"
-        );
-    }
-}
-
-/// The store, once it answers; nothing if the process is asked to stop before.
-async fn connect(settings: &Settings, shutdown: &Shutdown) -> anyhow::Result<Option<Store>> {
-    tokio::select! {
-        biased;
-        () = shutdown.soft.cancelled() => Ok(None),
-        store = store::redis::connect(&settings.store, store_times(settings)) => {
-            store.context("can't use the store").map(Some)
-        }
-    }
-}
-
-/// Waits for all parts to end. One that ends before it was asked to brings the others to an end.
-async fn finish(mut running: Running, shutdown: &Shutdown) -> Ending {
-    let mut failed = false;
-    let all = async {
-        while let Some(ended) = running.join_next().await {
-            if let Some(error) = early_end(ended, shutdown) {
-                tracing::error!("{error:#}: stopping");
-                failed = true;
-                shutdown.ask();
-            }
-        }
-    };
-    tokio::select! {
-        () = all => {}
-        () = shutdown.cut_and_waited(CUT_TIMEOUT) => {
-            tracing::warn!("not everything has ended in time");
-        }
-    }
-    if failed { Ending::Failed } else { shutdown.ending() }
-}
-
-/// Why a part ended, if it should not have.
-fn early_end(
-    ended: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>,
-    shutdown: &Shutdown,
-) -> Option<anyhow::Error> {
-    match ended {
-        Ok((name, Err(error))) => Some(error.context(format!("the {name} failed"))),
-        Ok((name, Ok(()))) if !shutdown.soft.is_cancelled() => {
-            Some(anyhow::anyhow!("the {name} ended by itself"))
-        }
-        Ok(_) => None,
-        // The log has the place already.
-        Err(_) => Some(anyhow::anyhow!("a part of the process panicked")),
-    }
-}
-
 // === impl Roles ===
+
+impl Roles {
+    /// All of them, in one process.
+    pub const ALL: Self = Self { api: true, worker: true, notifier: true };
+}
 
 impl fmt::Display for Roles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

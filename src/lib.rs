@@ -4,12 +4,14 @@
 //! [`store`] in chunks; [`dispatch`] claims chunks, sends their messages through [`providers`] and
 //! settles what came of them; the step that makes the last message final creates the completion
 //! event, which [`callbacks`] signs and delivers. [`domain`] holds the rules, free of I/O. [`app`]
-//! puts the parts together as [`settings`] say, and [`cli`] is how people start it.
+//! puts the parts together as [`settings`] say, and [`cli`] is how people start it. [`client`] calls
+//! the HTTP API, for the command line and for other programs.
 
 pub mod api;
 pub mod app;
 pub mod callbacks;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod dispatch;
 pub mod domain;

@@ -8,6 +8,6 @@ mod logs;
 mod metrics;
 mod writer;
 
-pub use logs::{InvalidFilter, LogFormat, LogSettings, start};
+pub use logs::{InvalidFilter, LogFormat, LogSettings, start, start_into};
 pub use metrics::Metrics;
 pub use writer::Flush;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use super::{Roles, Running, shutdown::Shutdown};
+use super::{Roles, service::Running, shutdown::Shutdown};
 use crate::{
     api::{self, Api, ProviderFacts},
     callbacks::{self, Notifier},
@@ -56,7 +56,8 @@ impl Parts {
         Ok(Self { settings, store, lanes, metrics: Arc::default() })
     }
 
-    /// Starts what `roles` ask for, and the reaper, which every process runs.
+    /// Starts what `roles` ask for, and the reaper, which every process runs. Gives the address
+    /// the API listens on, if it does.
     ///
     /// # Errors
     /// If an address can't be listened on, or the callbacks' settings can't serve. What was
@@ -66,8 +67,8 @@ impl Parts {
         roles: Roles,
         shutdown: &Shutdown,
         running: &mut Running,
-    ) -> anyhow::Result<()> {
-        self.start_listeners(roles, shutdown, running).await?;
+    ) -> anyhow::Result<Option<SocketAddr>> {
+        let api_address = self.start_listeners(roles, shutdown, running).await?;
         if roles.notifier {
             self.start_notifier(shutdown, running).await?;
         }
@@ -79,17 +80,19 @@ impl Parts {
             reaper::run(store, soft).await;
             ("reaper", Ok(()))
         });
-        Ok(())
+        Ok(api_address)
     }
 
     async fn start_listeners(
-        &self,
+        &mut self,
         roles: Roles,
         shutdown: &Shutdown,
         running: &mut Running,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<SocketAddr>> {
         if roles.api {
             let listener = listen("server.listen", self.settings.server.listen).await?;
+            // What was port 0 has a number now, and links in answers and callbacks need it.
+            self.settings.server.listen = listener.local_addr()?;
             let (api, soft) = (self.api(), shutdown.soft.clone());
             running.spawn(async move {
                 ("API", api::serve(api, listener, soft).await.map_err(anyhow::Error::from))
@@ -103,7 +106,7 @@ impl Parts {
                 ("metrics listener", served.map_err(anyhow::Error::from))
             });
         }
-        Ok(())
+        Ok(roles.api.then_some(self.settings.server.listen))
     }
 
     async fn start_notifier(

@@ -31,11 +31,19 @@ impl Shutdown {
     /// # Errors
     /// If the system refuses to pass signals on.
     pub(super) fn on_signals(drain_timeout: Duration) -> io::Result<Self> {
-        let signals = Signals::new()?;
+        Ok(Self::watched(Some(Signals::new()?), drain_timeout))
+    }
+
+    /// Watches for nothing but [`Shutdown::ask`].
+    pub(super) fn on_request(drain_timeout: Duration) -> Self {
+        Self::watched(None, drain_timeout)
+    }
+
+    fn watched(signals: Option<Signals>, drain_timeout: Duration) -> Self {
         let [soft, hard, forced] = std::array::from_fn(|_| CancellationToken::new());
         let watch = watch(signals, drain_timeout, soft.clone(), hard.clone(), forced.clone());
         let watch = AbortOnDropHandle::new(tokio::spawn(watch));
-        Ok(Self { soft, hard, forced, _watch: watch })
+        Self { soft, hard, forced, _watch: watch }
     }
 
     /// Asks everyone to stop, as the first signal does.
@@ -56,21 +64,21 @@ impl Shutdown {
 }
 
 async fn watch(
-    mut signals: Signals,
+    mut signals: Option<Signals>,
     drain_timeout: Duration,
     soft: CancellationToken,
     hard: CancellationToken,
     forced: CancellationToken,
 ) {
     tokio::select! {
-        name = signals.next() => {
+        name = next(&mut signals) => {
             tracing::info!(signal = name, "stopping: what is open is being finished");
         }
         () = soft.cancelled() => {}
     }
     soft.cancel();
     tokio::select! {
-        name = signals.next() => {
+        name = next(&mut signals) => {
             tracing::warn!(signal = name, "stopping at once");
             forced.cancel();
         }
@@ -79,6 +87,14 @@ async fn watch(
         }
     }
     hard.cancel();
+}
+
+/// The next signal; without any to watch for, it never comes.
+async fn next(signals: &mut Option<Signals>) -> &'static str {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 // === impl Signals ===

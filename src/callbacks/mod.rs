@@ -6,7 +6,7 @@
 //! that reads `interrupted`, and the event comes due again.
 //!
 //! [`notifier`] is the loop, [`schedule`] decides what follows, [`client`] makes the guarded
-//! exchange, [`signature`] signs.
+//! exchange, [`signature`] signs, and [`verification`] checks as a receiver does.
 
 pub mod client;
 mod delivery;
@@ -16,6 +16,7 @@ mod receiver;
 pub mod schedule;
 mod settings;
 pub mod signature;
+pub mod verification;
 
 pub use notifier::{Notifier, NotifierError};
 pub use settings::CallbackSettings;

@@ -135,6 +135,26 @@ impl FinalState {
     }
 }
 
+// === impl MessageState ===
+
+impl MessageState {
+    /// The word clients read.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Sending => "sending",
+            Self::Sent => FinalState::Sent.word(),
+            Self::Delivered => FinalState::Delivered.word(),
+            Self::Undelivered => FinalState::Undelivered.word(),
+            Self::Failed => FinalState::Failed.word(),
+            Self::Expired => FinalState::Expired.word(),
+            Self::Canceled => FinalState::Canceled.word(),
+            Self::Unknown => FinalState::Unknown.word(),
+        }
+    }
+}
+
 impl From<FinalState> for MessageState {
     fn from(state: FinalState) -> Self {
         match state {

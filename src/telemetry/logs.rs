@@ -1,10 +1,10 @@
 //! Log lines: readable sentences with dotted fields, as text for people or JSON for machines.
 //!
-//! They go to stderr. A panic becomes a log line too, with its place and without its message,
+//! They go to stderr, or where a command wants them. A panic becomes a log line too, with its place and without its message,
 //! which may hold what no log should.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     panic,
 };
 
@@ -63,12 +63,31 @@ pub fn start(settings: &LogSettings) -> io::Result<Flush> {
         }
         _ => settings.parse_filter(),
     };
+    begin(io::stderr(), io::stderr().is_terminal(), settings.format, filter)
+}
+
+/// Begins to log to `out` as text without colours, whatever `RUST_LOG` says: the lines that `filter`
+/// lets through. Else as [`start`].
+///
+/// # Errors
+/// If `filter` is none, or the system gives no thread.
+pub fn start_into(out: impl Write + Send + 'static, filter: &str) -> io::Result<Flush> {
+    let settings = LogSettings { format: LogFormat::Text, filter: filter.to_owned() };
+    begin(out, false, settings.format, settings.parse_filter())
+}
+
+fn begin(
+    out: impl Write + Send + 'static,
+    is_terminal: bool,
+    format: LogFormat,
+    filter: Result<EnvFilter, InvalidFilter>,
+) -> io::Result<Flush> {
     let filter = filter.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let (lines, flush) = Lines::to(io::stderr())?;
+    let (lines, flush) = Lines::to(out)?;
     // Errors of the log itself are not printed: printing to a closed stderr would panic.
     let layer = tracing_subscriber::fmt::layer().with_writer(lines).log_internal_errors(false);
-    let layer = match settings.format {
-        LogFormat::Text => layer.compact().with_ansi(io::stderr().is_terminal()).boxed(),
+    let layer = match format {
+        LogFormat::Text => layer.compact().with_ansi(is_terminal).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
     };
     // An error says that somebody logs already, and their choice stands.
