@@ -24,18 +24,26 @@ pub fn new_signing_secret() -> anyhow::Result<String> {
     Ok(SigningSecret::generate()?.reveal().to_owned())
 }
 
-/// The secrets in use: those configured, else the store's own, which is made if there is none yet.
-/// One that an embedded store has is read beside the process that may be using the store.
+/// The secrets in use: those configured, else the store's own. On Redis it is made if there is none
+/// yet; an embedded store's is read beside the process that may be using the store.
 ///
 /// # Errors
-/// If the store is needed and can't be used within 5 seconds.
+/// If the store is needed and can't be used within 5 seconds, or it is an embedded one that is not
+/// there: in another folder than the server's there would be another secret.
 pub fn signing_secrets(settings: &Settings) -> anyhow::Result<Vec<String>> {
     let configured = &settings.callbacks.signing_secrets;
     if !configured.is_empty() {
         return Ok(configured.iter().map(|secret| secret.expose_secret().to_owned()).collect());
     }
-    let embedded = store::embedded::folder(settings.store.url.expose_secret());
-    if let Some(secret) = embedded.map(store::embedded::signing_secret).transpose()?.flatten() {
+    if let Some(folder) = store::embedded::folder(settings.store.url.expose_secret()) {
+        let secret = store::embedded::signing_secret(folder)?.with_context(|| {
+            let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+            format!(
+                "there is no store with a secret in {}: the server makes it at its first start; run \
+                 this command where the server runs, with the same configuration",
+                folder.display()
+            )
+        })?;
         return Ok(vec![secret]);
     }
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;

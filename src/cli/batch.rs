@@ -1,5 +1,7 @@
 //! `ringback batch`: batches at a server.
 
+use std::num::NonZeroUsize;
+
 use clap::{Args, Subcommand};
 use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, de::IntoDeserializer, de::value::Error as WordError};
@@ -65,8 +67,8 @@ struct List {
     reference: Option<String>,
 
     /// At most this many
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value = "20")]
+    limit: NonZeroUsize,
 
     /// All of them
     #[arg(long, conflicts_with = "limit")]
@@ -114,7 +116,7 @@ impl Batch {
 impl List {
     fn run(self) -> Result<(), Failure> {
         let filter = BatchFilter { state: self.state, reference: self.reference };
-        let most = if self.all { usize::MAX } else { self.limit };
+        let most = if self.all { usize::MAX } else { self.limit.get() };
         self.remote.run(|client| async move {
             let mut pages = client.all_batches(filter).take(most).try_ready_chunks(ROWS);
             let mut is_first = true;

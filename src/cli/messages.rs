@@ -1,5 +1,7 @@
 //! `ringback messages`: the messages of a batch.
 
+use std::num::NonZeroUsize;
+
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt};
 
@@ -40,7 +42,7 @@ pub(super) struct Messages {
 
     /// At most this many; all of them if absent
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
 
     /// Print JSON, one message a line
     #[arg(long)]
@@ -56,7 +58,7 @@ impl Messages {
     pub(super) fn run(self) -> Result<(), Failure> {
         self.remote.run(|client| async move {
             let messages = client.all_messages(self.id, self.state);
-            let most = self.limit.unwrap_or(usize::MAX);
+            let most = self.limit.map_or(usize::MAX, NonZeroUsize::get);
             let mut pages = messages.take(most).try_ready_chunks(ROWS);
             let mut is_first = true;
             while let Some(messages) = pages.next().await {

@@ -37,7 +37,8 @@ Exit codes:
   0    all went well: of a batch, that every message was sent or delivered
   1    the command failed, or not every message went
   2    it was called wrongly, or the configuration or the list can't be used
-  3    the server can't be reached
+       (`config check`, which only reports that, ends with 1)
+  3    the server can't be reached, or did not answer
   130  it was interrupted
 
 Examples:

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Failure, print};
 use crate::app;
 
-/// Print the `OpenAPI` document of the HTTP API
+/// Print the description of the HTTP API, for tools that read such
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ringback openapi > openapi.json")]
 pub(super) struct Openapi {}

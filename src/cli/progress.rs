@@ -31,7 +31,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) enum View {
     /// A bar on stderr.
     Bar(ProgressBar),
-    /// Lines on stderr, at most one every two seconds.
+    /// Lines on stderr, at most one every two seconds, and one at the end.
     Lines {
         /// When the last one was written, and what it said.
         last: Option<(Instant, String)>,
@@ -158,8 +158,9 @@ impl View {
             Self::Lines { last } => {
                 let (now, line) =
                     (Instant::now(), format!("{}: {}", batch.id, pace.sentence(batch)));
+                let is_over = batch.completed_at.is_some();
                 let is_due = last.as_ref().is_none_or(|(at, said)| {
-                    now.duration_since(*at) >= LINE_INTERVAL && *said != line
+                    *said != line && (is_over || now.duration_since(*at) >= LINE_INTERVAL)
                 });
                 if is_due {
                     say(&line);

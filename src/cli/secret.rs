@@ -30,6 +30,10 @@ impl Secret {
             Command::New => print(&format!("{}\n", app::new_signing_secret()?)),
             Command::Show(file) => {
                 let settings = Settings::load(file.path.as_deref())?;
+                let findings = settings.check();
+                if !findings.errors.is_empty() {
+                    return Err(Failure::Configuration(findings.errors.join("; ")));
+                }
                 let secrets = app::signing_secrets(&settings)?;
                 print(&secrets.into_iter().map(|secret| secret + "\n").collect::<String>())
             }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, io, time::Duration};
 
-use crate::api::model::ProblemBody;
+use crate::api::model::{FieldError, ProblemBody};
 
 /// Why a call did not give what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +94,11 @@ impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ProblemBody { detail, status, code, errors, .. } = self.0;
         write!(f, "{detail} ({status} {code})")?;
-        for error in errors {
+        // An only error is in the detail already.
+        let is_told = |error: &FieldError| {
+            errors.len() == 1 && *detail == format!("{}: {}", error.pointer, error.detail)
+        };
+        for error in errors.iter().filter(|error| !is_told(error)) {
             write!(f, "\n  {}: {} ({})", error.pointer, error.detail, error.code)?;
         }
         Ok(())
@@ -104,7 +108,6 @@ impl fmt::Display for Refusal<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::model::FieldError;
 
     #[test]
     fn a_refusal_tells_of_every_field() {

@@ -1,7 +1,9 @@
 //! A client of the HTTP API, typed with the server's own requests and answers.
 //!
-//! Every call is one request with a time limit, and ends in what the server says or in a
-//! [`ClientError`] that tells a refusal from a server that can't be reached. Redirects are not
+//! Every call ends, in what the server says or in a [`ClientError`] that tells a refusal from a
+//! server that can't be reached. Each request has a time limit, but for a streamed upload: that goes
+//! on for as long as the server takes some of it. A batch under an idempotency key is submitted up
+//! to five times. Redirects are not
 //! followed. What is read into memory is bounded; lists are read page by page. The API key is
 //! never printed.
 

@@ -48,6 +48,6 @@ fn report(swept: &crate::store::Swept) {
         tracing::warn!(uploads = swept.uploads_dropped, "uploads that stopped were dropped");
     }
     if swept.batches_purged > 0 {
-        tracing::info!(batches = swept.batches_purged, "batches were erased after their retention");
+        tracing::info!(batches = swept.batches_purged, "batches and dropped uploads were erased");
     }
 }

@@ -99,8 +99,13 @@ impl Settings {
     fn check_store_url(&self, findings: &mut Findings) {
         let url = self.store.url.expose_secret();
         if let Some(folder) = embedded::folder(url) {
-            if folder.as_os_str().is_empty() {
-                findings.error("store.url", "must name a folder after `embedded:`");
+            let text = folder.as_os_str().as_encoded_bytes();
+            if text.is_empty() || text.starts_with(b"//") || text.starts_with(b" ") {
+                let detail = "must name a folder right after `embedded:`, as in \
+                              embedded:/var/lib/ringback";
+                findings.error("store.url", detail);
+            } else if folder.exists() && !folder.is_dir() {
+                findings.error("store.url", format!("{} is no folder", folder.display()));
             }
             if self.store.partitions > 1 {
                 findings.warn("store.partitions", "means nothing to an embedded store");
@@ -181,9 +186,7 @@ impl Findings {
     }
 
     fn check_name(&mut self, key: &str, name: &str) {
-        let plain =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-        if !(1..=NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(plain) {
+        if !is_name(name) {
             self.error(
                 key,
                 format!("a name has 1 to {NAME_BYTES_MAX} characters of a-z, 0-9, `_` and `-`"),

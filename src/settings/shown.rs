@@ -79,7 +79,8 @@ pub(crate) fn masked_url(url: &str) -> String {
     if embedded::folder(url).is_some() {
         return url.to_owned();
     }
-    let Ok(mut parsed) = Url::parse(url) else { return MASK.to_owned() };
+    let parsed = Url::parse(url).ok().filter(Url::has_host);
+    let Some(mut parsed) = parsed else { return MASK.to_owned() };
     // Setting them fails only on URLs that can't have any.
     if parsed.password().is_some() {
         let _ = parsed.set_password(Some(MASK));
@@ -136,5 +137,7 @@ mod tests {
         assert_eq!(masked_url("redis://:hush@h:1"), "redis://:********@h:1");
         assert_eq!(masked_url("rediss://h:1?a=hush"), "rediss://h:1?********");
         assert_eq!(masked_url("redis//:hush@h"), MASK);
+        assert_eq!(masked_url("redis:/:hush@h:1"), MASK);
+        assert_eq!(masked_url("redis:user:hush@h"), MASK);
     }
 }

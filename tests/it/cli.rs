@@ -124,6 +124,18 @@ async fn without_a_configured_secret_the_store_keeps_one() {
 }
 
 #[test]
+fn the_secret_of_an_embedded_store_is_not_made_up_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let url = format!("embedded:{}", store.display());
+    let shown = run(&["secret", "show"], &[("store.url", &url)]);
+    assert_eq!((shown.code, shown.out.as_str()), (1, ""), "{}", shown.err);
+    assert!(shown.err.contains(&store.display().to_string()), "{}", shown.err);
+    assert!(!store.exists(), "a store was made");
+    assert_eq!(run(&["secret", "show"], &[("store.url", "embeded:store")]).code, 2);
+}
+
+#[test]
 fn openapi_prints_the_document() {
     let printed = run(&["openapi"], &[]);
     let document: serde_json::Value = serde_json::from_str(&printed.out).unwrap();

@@ -300,16 +300,17 @@ async fn an_interrupted_watch_says_how_to_go_on() {
 }
 
 #[tokio::test]
-async fn lines_come_at_most_every_two_seconds() {
+async fn lines_come_at_most_every_two_seconds_and_at_the_end() {
     let scene = slow_scene(Mode::Delay(Duration::from_millis(50))).await;
     let id = accepted(&scene.client, &batch(numbers(0..50))).await;
     let began = Instant::now();
     let watched = run_at(&scene, &["batch", "watch", &id]);
-    // At least 2.5 s of work: the line at the start, and one or more after it.
-    let most = 1 + began.elapsed().as_secs() / 2;
+    // At least 2.5 s of work: the line at the start, one or more after it, and one at the end.
+    let most = 2 + began.elapsed().as_secs() / 2;
     let lines = watched.err.lines().count();
     assert!((2..=usize::try_from(most).unwrap()).contains(&lines), "{watched:?}");
     assert!(watched.err.lines().nth(1).unwrap().contains(" of 50 done ("), "{watched:?}");
+    assert!(watched.err.lines().last().unwrap().contains(": completed: 50 of 50"), "{watched:?}");
 }
 
 #[tokio::test]

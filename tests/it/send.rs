@@ -297,7 +297,8 @@ async fn a_refused_batch_is_told_by_its_recipients() {
     assert!(ran.err.contains("recipient 2"), "{ran:?}");
     let ran = run_on("to\n", send(&scene, &["-", "--body=Hi", "--provider=nobody"]));
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.err.contains("\n  /provider: "), "{ran:?}");
+    let once = ran.err.matches("/provider: ").count() == 1 && !ran.err.contains("/1/");
+    assert!(once, "{ran:?}");
     nothing_is_left(&scene).await;
 }
 

@@ -149,7 +149,7 @@ impl Demo {
         let batch = delivered(&stage.client, batch.id).await?;
         let further = stage.further_callbacks();
         let seen = Seen { batch, callback, further, begin, messages: self.messages };
-        print(&seen.text()?)?;
+        print(&seen.text())?;
         let missing = seen.missing();
         if missing.is_empty() {
             return print("The counts add up, one callback came, and its signature holds.\n\n");

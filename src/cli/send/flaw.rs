@@ -48,7 +48,9 @@ pub(super) enum Fault {
     #[error("the list is empty: a CSV list begins with a header line")]
     NoHeader,
     /// No column says whom to send to.
-    #[error("the header has no column `to`, but {0}")]
+    #[error(
+        "the header has no column `to`, but {0} (commas separate columns, and `To` is not `to`)"
+    )]
     NoRecipients(String),
     /// Two columns of one name.
     #[error("the header has two columns of this name")]

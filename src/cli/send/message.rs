@@ -96,6 +96,9 @@ impl Message {
             Some(path) => body_of(path)?,
             None => self.body.clone().unwrap_or_default(),
         };
+        if body.is_empty() {
+            return Err(Failure::Usage("the body can't be used: it is empty".to_owned()));
+        }
         let unfit = |error: &dyn std::error::Error| {
             Failure::Usage(format!("the body can't be used: {error}"))
         };
@@ -218,7 +221,6 @@ mod tests {
             ("Hi\n\n", "Hi\n"),
             ("\nHi é", "\nHi é"),
             ("\r", "\r"),
-            ("", ""),
         ] {
             fs::write(file.path(), text).unwrap();
             let prepared = prepared(&["--body-file", file.path().to_str().unwrap()]).unwrap();

@@ -162,7 +162,7 @@ impl SendList {
             () = interrupt.next() => None,
         };
         let Some(followed) = followed else {
-            view.end();
+            view.leave();
             say(&goes_on(client, batch));
             return Err(Failure::Interrupted);
         };

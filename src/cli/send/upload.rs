@@ -162,7 +162,7 @@ impl Upload<'_> {
             return Failure::from(told_of_the_list(error));
         }
         let doubt = format!("{error}\n{}", doubt(self.key));
-        if error.is_unreachable() {
+        if error.is_unreachable() || error.is_outcome_unknown() {
             Failure::Unreachable(doubt)
         } else {
             Failure::Failed(anyhow::Error::msg(doubt))
@@ -189,16 +189,24 @@ pub(super) fn flawed(list: &List, error: &ListError) -> Failure {
 fn told_of_the_list(mut error: ClientError) -> ClientError {
     if let ClientError::Refused { problem, .. } = &mut error {
         for field in &mut problem.errors {
-            let Some(pointer) = field.pointer.strip_prefix('/') else { continue };
-            let (line, rest) = pointer.split_at(pointer.find('/').unwrap_or(pointer.len()));
-            field.pointer = match line.parse::<u64>() {
-                Ok(1) => rest.to_owned(),
-                Ok(line) if line > 1 => format!("recipient {}{rest}", line - 1),
-                _ => continue,
-            };
+            let Some(pointer) = pointer_of_the_list(&field.pointer) else { continue };
+            // The detail of the whole begins with the pointer of an only error.
+            if let Some(rest) = problem.detail.strip_prefix(&field.pointer) {
+                problem.detail = format!("{pointer}{rest}");
+            }
+            field.pointer = pointer;
         }
     }
     error
+}
+
+fn pointer_of_the_list(pointer: &str) -> Option<String> {
+    let pointer = pointer.strip_prefix('/')?;
+    let (line, rest) = pointer.split_at(pointer.find('/').unwrap_or(pointer.len()));
+    match line.parse::<u64>().ok()? {
+        1 => Some(rest.to_owned()),
+        line => Some(format!("recipient {}{rest}", line.checked_sub(1)?)),
+    }
 }
 
 fn wait(error: &ClientError) -> Duration {

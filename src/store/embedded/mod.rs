@@ -54,7 +54,7 @@ pub enum OpenError {
     #[error("store.url: a folder must follow `{SCHEME}`")]
     NoFolder,
     /// The folder or a file in it can't be made, read or written.
-    #[error("store.url: {} can't be used: {source}", .path.display())]
+    #[error("store.url: {} can't be used", .path.display())]
     Files {
         /// Which one.
         path: PathBuf,
