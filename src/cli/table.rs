@@ -123,6 +123,11 @@ pub(super) fn number(number: u64) -> String {
     text
 }
 
+/// So many of `what`, named in the singular: `1 recipient`, `2,000 recipients`.
+pub(super) fn counted(many: u64, what: &str) -> String {
+    format!("{} {what}{}", number(many), if many == 1 { "" } else { "s" })
+}
+
 /// An instant of the API's in short: `2026-11-23 20:16:46Z`.
 pub(super) fn instant(rfc_3339: &str) -> String {
     match rfc_3339.parse::<Timestamp>() {

@@ -50,8 +50,9 @@ impl Seen {
         let _ = write!(text, "The callback, as it arrived:\n\n{}\n", self.callback.raw());
         let _ = writeln!(text, "signature: {}", self.callback.signature);
         let took = self.callback.arrived.saturating_duration_since(self.begin);
-        let (messages, took_words) = (table::number(self.messages), table::duration(took));
-        let _ = write!(text, "{messages} messages in {took_words}, from the POST to the callback");
+        let messages = table::counted(self.messages, "message");
+        let took_words = table::duration(took);
+        let _ = write!(text, "{messages} in {took_words}, from the POST to the callback");
         if self.messages > 0 {
             let rate = u128::from(self.messages) * 1_000_000 / took.as_micros().max(1);
             let rate = table::number(u64::try_from(rate).unwrap_or(u64::MAX));

@@ -218,11 +218,12 @@ async fn upload(
 }
 
 fn accepted(submitted: &Submitted) -> String {
-    let (id, total) = (submitted.batch.id, table::number(submitted.batch.counts.total));
+    let total = table::counted(submitted.batch.counts.total, "recipient");
+    let id = submitted.batch.id;
     if submitted.replayed {
-        format!("{id} was sent before under this idempotency key, to {total} recipients.")
+        format!("{id} was sent before under this idempotency key, to {total}.")
     } else {
-        format!("Accepted as {id}, with {total} recipients.")
+        format!("Accepted as {id}, with {total}.")
     }
 }
 
