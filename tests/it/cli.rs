@@ -1,28 +1,17 @@
 //! The command line: what it prints, and how it ends.
 
-use std::{io::Write, process::Output};
+use std::io::Write;
 
 use tempfile::NamedTempFile;
 
-use crate::harness::{Redis, command, key_hash, variable};
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
+use crate::harness::{Ran, Redis, command, key_hash, run_to_end, variable};
 
 /// Runs the program with arguments and settings from the environment.
 fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Ran {
     let mut command = command();
     command.args(arguments);
     command.envs(settings.iter().map(|(key, value)| (variable(key), value)));
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    Ran {
-        code: status.code().unwrap(),
-        out: String::from_utf8(stdout).unwrap(),
-        err: String::from_utf8(stderr).unwrap(),
-    }
+    run_to_end(command)
 }
 
 fn file(toml: &str) -> NamedTempFile {

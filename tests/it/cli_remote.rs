@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -17,17 +17,9 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::{
-    harness::{Kind, Mode, PATIENCE, command, eventually, free_port, key_hash},
+    harness::{Kind, Mode, PATIENCE, Ran, command, eventually, free_port, key_hash, run_to_end},
     scene::{Scene, accepted, batch, number, numbers, shown, shown_when, with_callback},
 };
-
-/// What a command has printed, and its exit code.
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
 
 /// A command that runs on while the test does something else.
 struct Running {
@@ -103,17 +95,8 @@ fn at(scene: &Scene, arguments: &[&str]) -> Command {
     command
 }
 
-fn run(mut command: Command) -> Ran {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    Ran {
-        code: status.code().unwrap(),
-        out: String::from_utf8(stdout).unwrap(),
-        err: String::from_utf8(stderr).unwrap(),
-    }
-}
-
 fn run_at(scene: &Scene, arguments: &[&str]) -> Ran {
-    run(at(scene, arguments))
+    run_to_end(at(scene, arguments))
 }
 
 /// A service whose messages leave one by one.
@@ -321,7 +304,7 @@ async fn a_key_opens_its_account_and_is_never_printed() {
     let with_key = |key: &str, arguments: &[&str]| {
         let mut command = at(&scene, arguments);
         command.env("RINGBACK_API_KEY", key);
-        run(command)
+        run_to_end(command)
     };
     assert_eq!(with_key("rbk_right", &["batch", "list"]).code, 0);
     assert_eq!(run_at(&scene, &["batch", "list", "--api-key", "rbk_right"]).code, 0);
@@ -391,7 +374,7 @@ async fn no_proxy_is_asked_for_this_machine() {
     let scene = Scene::start_on(Kind::Embedded).await;
     let mut listed = at(&scene, &["batch", "list"]);
     listed.env("http_proxy", format!("http://127.0.0.1:{}", free_port()));
-    assert_eq!(run(listed).code, 0);
+    assert_eq!(run_to_end(listed).code, 0);
 }
 
 #[test]
@@ -409,7 +392,7 @@ fn a_server_that_is_not_there_is_told_from_a_failure() {
     ] {
         let mut command = command();
         command.args(arguments).args(["--url", &url]);
-        let ran = run(command);
+        let ran = run_to_end(command);
         assert_eq!((ran.code, ran.out.as_str()), (3, ""), "{ran:?}");
         for hint in [&*url, "ringback serve", "RINGBACK_URL"] {
             assert!(ran.err.contains(hint), "{ran:?}");
@@ -433,7 +416,7 @@ fn a_wrong_call_asks_nobody() {
     ] {
         let mut command = command();
         command.env("RINGBACK_URL", &url).args(arguments);
-        let ran = run(command);
+        let ran = run_to_end(command);
         assert_eq!(ran.code, 2, "{arguments:?}: {ran:?}");
     }
 }
@@ -443,7 +426,7 @@ fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let mut command = command();
         command.args(["completions", shell]);
-        let script = run(command);
+        let script = run_to_end(command);
         assert_eq!(script.code, 0, "{script:?}");
         for word in ["batch", "watch", "callback", "replay", "api-key"] {
             assert!(script.out.contains(word), "{shell} does not know {word}");

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, PipeWriter, Write},
     path::Path,
-    process::{Command, Output},
+    process::Command,
     time::Duration,
 };
 
@@ -16,7 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    harness::{Kind, Mode, PATIENCE, Watched, command, eventually, free_port, key_hash},
+    harness::{
+        Kind, Mode, PATIENCE, Ran, Watched, command, eventually, free_port, key_hash, run_to_end,
+    },
     scene::{Scene, counts, messages, number, shown, shown_when, these},
 };
 
@@ -25,14 +27,6 @@ const RESIDENT_KIB_MAX: u64 = 50 * 1024;
 
 /// A list that takes many pieces to upload, in records.
 const LONG: usize = 20_000;
-
-/// How a run ended, and what it printed.
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
 
 /// `ringback send` towards the service.
 fn send(scene: &Scene, arguments: &[&str]) -> Command {
@@ -45,22 +39,13 @@ fn send_to(address: &str, arguments: &[&str]) -> Command {
     command
 }
 
-fn run(mut command: Command) -> Ran {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    Ran {
-        code: status.code().unwrap(),
-        out: String::from_utf8(stdout).unwrap(),
-        err: String::from_utf8(stderr).unwrap(),
-    }
-}
-
 /// Runs a command that reads `input`.
 fn run_on(input: &str, mut command: Command) -> Ran {
     let (reader, mut writer) = io::pipe().unwrap();
     command.stdin(reader);
     let input = input.to_owned();
     let writing = std::thread::spawn(move || writer.write_all(input.as_bytes()));
-    let ran = run(command);
+    let ran = run_to_end(command);
     writing.join().unwrap().unwrap();
     ran
 }
@@ -126,7 +111,7 @@ async fn a_csv_list_arrives_rendered_and_is_waited_for() {
         number(2),
         number(3)
     );
-    let ran = run(send(
+    let ran = run_to_end(send(
         &scene,
         &[
             &list(&folder, "list.csv", text),
@@ -172,7 +157,7 @@ async fn ndjson_is_taken_from_a_file_and_from_stdin() {
     let arguments =
         ["--body=Hi {{name}} {{n}}", "--variable=name=there", "--variable=n=0", "--json"];
     let file = list(&folder, "list.jsonl", &text);
-    let from_file = run(send(&scene, &[&[file.as_str()], &arguments[..]].concat()));
+    let from_file = run_to_end(send(&scene, &[&[file.as_str()], &arguments[..]].concat()));
     let from_stdin = run_on(&text, send(&scene, &[&["-"], &arguments[..]].concat()));
     for ran in [from_file, from_stdin] {
         assert_eq!(ran.code, 0, "{ran:?}");
@@ -200,7 +185,7 @@ async fn recipients_that_did_not_go_are_written_to_a_file() {
         format!("reference,to\nuser-1,nobody\nuser-2,{}\n\"a,b\",\"+1 \"\"2\"\"\"\n", number(2));
     // The list itself is replaced once all is over.
     let path = list(&folder, "list.csv", text);
-    let ran = run(send(&scene, &[&path, "--body", "Hi", "--failed-to", &path]));
+    let ran = run_to_end(send(&scene, &[&path, "--body", "Hi", "--failed-to", &path]));
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.out.contains("failed         2\n"), "{ran:?}");
     assert!(ran.err.contains("2 of 3 messages did not go."), "{ran:?}");
@@ -237,7 +222,7 @@ fn a_dry_run_tells_all_and_needs_no_server() {
     let path = list(&folder, "list.csv", text);
     let dry = |arguments: &[&str]| {
         let address = format!("127.0.0.1:{}", free_port());
-        run(send_to(&address, &[&[path.as_str(), "--dry-run"], arguments].concat()))
+        run_to_end(send_to(&address, &[&[path.as_str(), "--dry-run"], arguments].concat()))
     };
     let ran = dry(&["--body", "Hi {{name}}"]);
     assert_eq!((ran.code, ran.err.as_str()), (1, ""), "{ran:?}");
@@ -253,7 +238,7 @@ fn a_dry_run_tells_all_and_needs_no_server() {
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains("{{nam}}"), "{ran:?}");
     let good = list(&folder, "good.csv", records(1_000));
-    let ran = run(send_to("127.0.0.1:1", &[&good, "--dry-run", "--body", "Hi"]));
+    let ran = run_to_end(send_to("127.0.0.1:1", &[&good, "--dry-run", "--body", "Hi"]));
     assert_eq!(ran.code, 0, "{ran:?}");
 }
 
@@ -274,14 +259,14 @@ async fn a_flawed_list_is_told_with_its_place_and_leaves_nothing() {
         ),
     ] {
         let path = list(&folder, name, text);
-        let ran = run(send(&scene, &[&path, "--body", "Hi"]));
+        let ran = run_to_end(send(&scene, &[&path, "--body", "Hi"]));
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{ran:?}");
         assert!(ran.err.contains(&format!("error: {path}:{place}")), "{ran:?}");
         assert!(ran.err.ends_with("Nothing was sent.\n"), "{ran:?}");
         nothing_is_left(&scene).await;
     }
     for absent in ["/nowhere/list.csv", "/"] {
-        let ran = run(send(&scene, &[absent, "--body", "Hi"]));
+        let ran = run_to_end(send(&scene, &[absent, "--body", "Hi"]));
         assert_eq!(ran.code, 2, "{ran:?}");
         assert!(ran.err.contains(&format!("{absent}: can't be read: ")), "{ran:?}");
     }
@@ -309,16 +294,16 @@ async fn a_server_that_refuses_or_is_not_there_has_an_exit_code_of_its_own() {
     let scene = Scene::start_on_with(Kind::Embedded, closed).await;
     let folder = folder();
     let path = list(&folder, "list.csv", records(LONG));
-    let ran = run(send(&scene, &[&path, "--body", "Hi"]));
+    let ran = run_to_end(send(&scene, &[&path, "--body", "Hi"]));
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.err.contains("401") && ran.err.contains("RINGBACK_API_KEY"), "{ran:?}");
     let small = list(&folder, "small.csv", records(2));
     let mut known = send(&scene, &[&small, "--body", "Hi"]);
     known.env("RINGBACK_API_KEY", "rbk_secret");
-    assert_eq!(run(known).code, 0);
-    let ran = run(send_to(&format!("127.0.0.1:{}", free_port()), &[&path, "--body", "Hi"]));
+    assert_eq!(run_to_end(known).code, 0);
+    let ran = run_to_end(send_to(&format!("127.0.0.1:{}", free_port()), &[&path, "--body", "Hi"]));
     assert_eq!(ran.code, 3, "{ran:?}");
-    assert_eq!(run(send(&scene, &[&path])).code, 2);
+    assert_eq!(run_to_end(send(&scene, &[&path])).code, 2);
 }
 
 #[tokio::test]
@@ -327,7 +312,10 @@ async fn without_waiting_the_id_is_printed_and_a_key_sends_once() {
     let path = list(&folder, "list.csv", records(10));
     let again = || {
         let key = ["--idempotency-key", "spring-1"];
-        run(send(&scene, &[&[path.as_str(), "--body", "Hi", "--no-wait"], &key[..]].concat()))
+        run_to_end(send(
+            &scene,
+            &[&[path.as_str(), "--body", "Hi", "--no-wait"], &key[..]].concat(),
+        ))
     };
     let (first, second) = (again(), again());
     assert_eq!((first.code, second.code), (0, 0), "{first:?} {second:?}");
@@ -337,7 +325,7 @@ async fn without_waiting_the_id_is_printed_and_a_key_sends_once() {
     assert_eq!(only_batch(&scene).await["id"], id);
     scene.client.wait_until_complete(id, PATIENCE).await;
     assert_eq!(scene.provider.count(), 10);
-    let other = run(send(&scene, &[&path, "--body", "Hi", "--detach", "--json"]));
+    let other = run_to_end(send(&scene, &[&path, "--body", "Hi", "--detach", "--json"]));
     assert_ne!(serde_json::from_str::<Value>(&other.out).unwrap()["id"], id);
 }
 
@@ -424,7 +412,7 @@ async fn a_file_is_uploaded_again_when_the_answer_was_lost() {
     let path = list(&folder, "list.csv", records(LONG));
     let place = forgetful(scene.ringback.address(), 2).await;
     let lost = tokio::task::spawn_blocking(move || {
-        run(send_to(&place, &[&path, "--body", "Hi", "--no-wait"]))
+        run_to_end(send_to(&place, &[&path, "--body", "Hi", "--no-wait"]))
     });
     let ran = lost.await.unwrap();
     assert_eq!(ran.code, 0, "{ran:?}");

@@ -6,6 +6,7 @@ mod backing;
 mod client;
 mod hosted;
 mod provider;
+mod ran;
 mod receiver;
 mod redis;
 mod ringback;
@@ -25,6 +26,7 @@ pub(crate) use self::{
     backing::{Backing, Kind, StoreUrl},
     client::{Answer, Client},
     provider::{Call, Fate, Mode, Provider},
+    ran::{Ran, run_to_end},
     receiver::{Receiver, Reply},
     redis::Redis,
     ringback::{Ringback, Setup, command, variable},
