@@ -15,7 +15,7 @@ use std::{fmt, time::Duration};
 
 use tokio::runtime;
 
-pub use secrets::{new_signing_secret, signing_secrets};
+pub use secrets::{InUse, KeyTexts, new_signing_key, new_signing_secret, signing_secrets};
 pub use service::Service;
 
 use self::shutdown::Shutdown;

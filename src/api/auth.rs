@@ -174,6 +174,7 @@ mod tests {
     fn gate(rate: Option<&str>) -> Gate {
         let account = |keys: &[&str]| AccountSettings {
             api_key_hashes: keys.iter().map(|key| hash_of(key)).collect(),
+            signing_secrets: Vec::new(),
             request_rate: rate.map(|rate| rate.parse().unwrap()),
         };
         Gate::new(&BTreeMap::from([

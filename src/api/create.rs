@@ -141,7 +141,7 @@ impl App {
             providers: &self.api.providers,
             default_provider: &self.api.default_provider,
             chunk_size: self.api.chunk_size,
-            allow_private_networks: self.api.allow_private_networks,
+            callbacks: &self.api.callback_rules,
         }
     }
 

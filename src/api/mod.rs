@@ -11,18 +11,26 @@ mod body;
 mod callbacks;
 mod create;
 mod digest;
+mod events;
 mod health;
+mod hosts;
+mod json;
+mod media;
 mod messages;
 mod metrics;
 pub mod model;
 mod openapi;
 mod params;
+mod pings;
 mod problem;
+mod replays;
 mod server;
 mod settings;
 mod submission;
 mod unbuilt;
 mod upload;
+mod webhooks;
+mod well_known;
 mod writing;
 
 use std::{collections::BTreeMap, io, sync::Arc};
@@ -36,14 +44,21 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::{
     auth::Gate,
     body::{LARGE_BODIES_MAX, LARGE_UPLOADS_MAX},
+    pings::PINGS_MAX,
     problem::Problem,
     server::Server,
 };
 pub use self::{
     openapi::openapi_json,
+    pings::Pings,
     settings::{AccountSettings, ServerSettings},
 };
-use crate::{clock::Clock, store::Store, telemetry::Metrics};
+use crate::{
+    clock::Clock,
+    domain::{callback_url, signing_key::PublicKey},
+    store::Store,
+    telemetry::Metrics,
+};
 
 /// Everything the API works with.
 #[derive(Clone)]
@@ -62,8 +77,12 @@ pub struct Api {
     pub default_provider: String,
     /// The most messages in a chunk.
     pub chunk_size: u16,
-    /// Whether callbacks may go to local networks.
-    pub allow_private_networks: bool,
+    /// Where callbacks may go.
+    pub callback_rules: callback_url::Rules,
+    /// What receivers check signatures of version `v1a` with.
+    pub public_keys: Vec<PublicKey>,
+    /// What sends pings.
+    pub pings: Arc<dyn Pings>,
     /// The figures of this process.
     pub metrics: Arc<Metrics>,
 }
@@ -87,6 +106,8 @@ struct App {
     large_bodies: Arc<Semaphore>,
     /// Places for large bodies that are read by the piece.
     large_uploads: Arc<Semaphore>,
+    /// Places for pings.
+    pings: Semaphore,
     /// The published document.
     openapi: String,
 }
@@ -142,6 +163,7 @@ fn finished(routes: Router<AppState>, api: Api) -> Router {
         gate: Gate::new(&api.accounts),
         large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
         large_uploads: Arc::new(Semaphore::new(LARGE_UPLOADS_MAX)),
+        pings: Semaphore::new(PINGS_MAX),
         openapi: openapi_json(),
         api,
     };

@@ -3,13 +3,24 @@
 //! Shapes only. They are also where the published `OpenAPI` document comes from, so every field's
 //! description here is what users read there.
 
+mod event;
 mod submit;
+mod webhook;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-pub use submit::{OnInvalid, RecipientInput, RecipientObject, SubmitBatch, VariableValue};
+pub use event::{
+    CallbackList, EventCallback, EventList, EventResource, EventType, ReplayCallbacks, ReplayState,
+    ReplayedEvent, TestCallback, TestedCallback,
+};
+pub use submit::{
+    CallbackAuth, Hidden, OnInvalid, RecipientInput, RecipientObject, SubmitBatch, VariableValue,
+};
+pub use webhook::{
+    BatchEvent, BatchEventData, EventMessage, MessageEvent, MessageEventData, Ping, PingData,
+};
 
 pub use crate::domain::event::CountsView;
 use crate::{
@@ -307,6 +318,7 @@ mod tests {
         let callback = CallbackSpec {
             url: "https://a.example/?x=1".into(),
             headers: vec![("x-token".into(), "hush".into())],
+            ..CallbackSpec::default()
         };
         let metadata = Some("{\"n\": 1.10,  \"é\":[ ]}".to_owned());
         let spec = BatchSpec { callback: Some(callback), metadata, ..BatchSpec::default() };

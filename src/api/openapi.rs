@@ -15,7 +15,10 @@ use utoipa::openapi::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{AppState, batches, callbacks, create, health, messages, metrics, problem};
+use super::{
+    AppState, batches, callbacks, create, events, health, messages, metrics, pings, problem,
+    replays, webhooks, well_known,
+};
 
 /// What the security scheme is called in the document.
 const SCHEME: &str = "api_key";
@@ -38,11 +41,18 @@ pub(super) fn routes() -> (Router<AppState>, OpenApi) {
         .routes(routes!(messages::list))
         .routes(routes!(messages::get))
         .routes(routes!(callbacks::attempts))
+        .routes(routes!(replays::replay))
+        .routes(routes!(callbacks::list))
+        .routes(routes!(replays::replay_many))
+        .routes(routes!(pings::test))
+        .routes(routes!(events::feed))
+        .routes(routes!(well_known::webhook_keys))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(metrics::scrape))
         .routes(routes!(published))
         .split_for_parts();
+    webhooks::describe(&mut document);
     complete(&mut document);
     (router, document)
 }
@@ -130,12 +140,36 @@ mod tests {
                 operations += 1;
                 assert!(operation["summary"].is_string(), "{method} {path}");
                 let answers = operation["responses"].as_object().unwrap();
-                assert!(answers.contains_key("200") && answers.contains_key("default"), "{path}");
+                assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path}");
+                assert!(answers.contains_key("default"), "{method} {path}");
                 assert_eq!(operation["security"].is_array(), path.starts_with("/v1/"), "{path}");
             }
         }
-        assert_eq!(operations, 13);
+        assert_eq!(operations, 19);
         assert_eq!(document["components"]["securitySchemes"][SCHEME]["scheme"], "bearer");
+    }
+
+    #[test]
+    fn every_callback_is_described_with_its_headers_and_body() {
+        let document: serde_json::Value = serde_json::from_str(&openapi_json()).unwrap();
+        let webhooks = document["webhooks"].as_object().unwrap();
+        let names: Vec<_> = webhooks.keys().map(String::as_str).collect();
+        let expected = [
+            "batch.completed",
+            "batch.dispatched",
+            "batch.progress",
+            "message.failed",
+            "webhook.ping",
+        ];
+        assert_eq!(names, expected);
+        for (name, item) in webhooks {
+            let parameters = item["post"]["parameters"].as_array().unwrap();
+            let headers: Vec<_> = parameters.iter().map(|header| &header["name"]).collect();
+            assert_eq!(headers, ["webhook-id", "webhook-timestamp", "webhook-signature"], "{name}");
+            let body = &item["post"]["requestBody"]["content"]["application/json"];
+            assert!(body["schema"]["$ref"].is_string(), "{name}");
+            assert!(item["post"]["security"].is_null(), "{name}: the key is the API's");
+        }
     }
 
     #[test]

@@ -109,6 +109,22 @@ impl<'a> Query<'a> {
         word.map(Some).map_err(wrong)
     }
 
+    /// A parameter that `read` understands.
+    pub(super) fn read<T, E: Display>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let wrong = |error| Self::refuse(name, "invalid_value", error);
+        read(text).map(Some).map_err(wrong)
+    }
+
+    /// The problem of a parameter that can't be used.
+    pub(super) fn refuse(name: &str, code: &str, detail: impl Display) -> Problem {
+        refused(vec![fault(name, code, detail)])
+    }
+
     /// The number of items wanted.
     pub(super) fn limit(&self) -> Result<usize, Problem> {
         let Some(text) = self.text("limit") else { return Ok(LIMIT_DEFAULT) };

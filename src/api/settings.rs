@@ -2,10 +2,14 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::auth::KeyHash;
-use crate::domain::units::{Rate, size, span};
+use crate::domain::{
+    signature::masked,
+    units::{Rate, size, span},
+};
 
 /// Where the API listens, and what it puts up with.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -37,6 +41,10 @@ pub struct AccountSettings {
     /// The SHA-256 of each of its API keys: `sha256:` and 64 hexadecimal digits.
     #[serde(deserialize_with = "key_hashes")]
     pub api_key_hashes: Vec<String>,
+    /// What its callbacks are signed with instead of the secrets of the installation, each `whsec_`
+    /// and base64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "masked")]
+    pub signing_secrets: Vec<SecretString>,
     /// The most requests a period; no limit if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_rate: Option<Rate>,

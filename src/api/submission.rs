@@ -5,30 +5,28 @@
 //! the answer lists everything that is wrong with it, up to a bound. Strings are borrowed from the
 //! body; recipients go into chunks one by one and are never held as a list.
 
+mod authorization;
+mod callback;
 mod document;
-mod faults;
-mod headers;
 mod lines;
 mod metadata;
-mod places;
 mod recipients;
-mod syntax;
-mod values;
 mod variables;
 
 use std::collections::BTreeMap;
 
+pub(super) use self::callback::signing_secret;
 pub(super) use self::lines::{LINE_BYTES_MAX, Lines, Rest, begin};
 use self::{
-    document::{Document, Root, missing},
-    faults::{Faults, Pointer},
+    document::{Document, Root},
     recipients::Sink,
 };
 use super::{
     ProviderFacts,
+    json::{self, Faults, Pointer},
     model::{FieldError, OnInvalid},
 };
-use crate::domain::{batch::BatchSpec, chunk::NewChunk};
+use crate::domain::{batch::BatchSpec, callback_url, chunk::NewChunk};
 
 /// The longest reference of a batch or a message, in bytes.
 const REFERENCE_BYTES_MAX: usize = 256;
@@ -44,8 +42,8 @@ pub(super) struct Rules<'a> {
     pub(super) default_provider: &'a str,
     /// The most messages in a chunk.
     pub(super) chunk_size: u16,
-    /// Whether callbacks may go to local networks.
-    pub(super) allow_private_networks: bool,
+    /// Where callbacks may go.
+    pub(super) callbacks: &'a callback_url::Rules,
 }
 
 /// A submission that can be accepted.
@@ -91,12 +89,12 @@ pub(super) fn parse(body: &[u8], rules: &Rules<'_>) -> Result<Submission, Refusa
     let mut sink = Sink::new(rules.chunk_size);
     let root =
         Root { at: &at, document: &mut document, sink: Some(&mut sink), faults: &mut faults };
-    syntax::read(body, root).map_err(|flaw| Refusal::Syntax(flaw.to_string()))?;
+    json::read(body, root).map_err(|flaw| Refusal::Syntax(flaw.to_string()))?;
     let (on_invalid, has_recipients) = (document.on_invalid, document.gives("recipients"));
     // A document that is no object at all lacks no fields.
     let spec = document.is_object.then(|| document.into_spec(rules, &at, &mut faults));
     if spec.is_some() && !has_recipients {
-        missing("recipients", &at, &mut faults);
+        faults.missing("recipients", &at);
     }
     let Some(spec) = spec.filter(|_| faults.is_empty()) else {
         return Err(Refusal::Fields(faults.into_errors()));

@@ -323,7 +323,7 @@ mod tests {
             chunk::{Chunker, Entry},
             time::UnixMs,
         },
-        store::WishError,
+        store::{ReplayError, ReplayOrder, WishError},
     };
 
     /// An intake that answers as it is told, and writes down what it is asked.
@@ -392,6 +392,14 @@ mod tests {
 
         async fn resume(&self, _account: &str, _id: BatchId) -> Result<(), WishError> {
             Err(WishError::NotFound)
+        }
+
+        async fn replay(&self, _account: &str, _id: BatchId) -> Result<(), ReplayError> {
+            Err(ReplayError::NotFound)
+        }
+
+        async fn order_replay(&self, _: &str, _order: &ReplayOrder) -> Result<(), StoreError> {
+            Ok(())
         }
 
         fn partitions(&self) -> u16 {

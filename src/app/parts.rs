@@ -3,17 +3,19 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use async_trait::async_trait;
 use tokio::net::TcpListener;
 
 use super::{Roles, service::Running, shutdown::Shutdown};
 use crate::{
-    api::{self, Api, ProviderFacts},
-    callbacks::{self, Notifier},
+    api::{self, Api, Pings, ProviderFacts},
+    callbacks::{Notifier, Pinger, Signers, secrets},
     clock::Clock,
     dispatch::{Lane, Worker, reaper},
+    domain::{callback_url::Forbidden, signing_key::PublicKey},
     providers::registry,
     settings::Settings,
-    store::{Store, StoreTimes},
+    store::{AttemptEnd, HostLimits, Store, StoreRules},
     telemetry::Metrics,
 };
 
@@ -25,15 +27,24 @@ pub(super) struct Parts {
     settings: Settings,
     store: Store,
     lanes: Vec<Lane>,
+    public_keys: Vec<PublicKey>,
     metrics: Arc<Metrics>,
 }
 
-/// The times the store goes by.
-pub(super) fn store_times(settings: &Settings) -> StoreTimes {
-    StoreTimes {
+/// The pings of the API, sent as callbacks are.
+struct ApiPings(Pinger);
+
+/// The rules the store goes by.
+pub(super) fn store_rules(settings: &Settings) -> StoreRules {
+    StoreRules {
         lease: settings.worker.lease,
         upload_lease: UPLOAD_LEASE,
         retention: settings.store.retention,
+        hosts: HostLimits {
+            at_once: settings.callbacks.host_concurrency,
+            silences_max: settings.callbacks.breaker_failures,
+            left_alone: settings.callbacks.breaker_cool_down,
+        },
     }
 }
 
@@ -43,7 +54,7 @@ impl Parts {
     /// Builds what does not run by itself.
     ///
     /// # Errors
-    /// If a provider's settings can't serve.
+    /// If the settings of a provider, or of a signing key, can't serve.
     pub(super) fn new(settings: Settings, store: Store) -> anyhow::Result<Self> {
         let lanes = settings.providers.iter().map(|(name, provider)| {
             Ok(Lane {
@@ -53,7 +64,8 @@ impl Parts {
             })
         });
         let lanes = lanes.collect::<anyhow::Result<_>>()?;
-        Ok(Self { settings, store, lanes, metrics: Arc::default() })
+        let public_keys = secrets::public_keys(&settings.callbacks)?;
+        Ok(Self { settings, store, lanes, public_keys, metrics: Arc::default() })
     }
 
     /// Starts what `roles` ask for, and the reaper, which every process runs. Gives the address
@@ -68,9 +80,10 @@ impl Parts {
         shutdown: &Shutdown,
         running: &mut Running,
     ) -> anyhow::Result<Option<SocketAddr>> {
-        let api_address = self.start_listeners(roles, shutdown, running).await?;
+        let signers = self.signers().await?;
+        let api_address = self.start_listeners(roles, &signers, shutdown, running).await?;
         if roles.notifier {
-            self.start_notifier(shutdown, running).await?;
+            self.start_notifier(signers, shutdown, running)?;
         }
         if roles.worker {
             self.start_worker(shutdown, running);
@@ -86,6 +99,7 @@ impl Parts {
     async fn start_listeners(
         &mut self,
         roles: Roles,
+        signers: &Signers,
         shutdown: &Shutdown,
         running: &mut Running,
     ) -> anyhow::Result<Option<SocketAddr>> {
@@ -93,14 +107,14 @@ impl Parts {
             let listener = listen("server.listen", self.settings.server.listen).await?;
             // What was port 0 has a number now, and links in answers and callbacks need it.
             self.settings.server.listen = listener.local_addr()?;
-            let (api, soft) = (self.api(), shutdown.soft.clone());
+            let (api, soft) = (self.api(signers)?, shutdown.soft.clone());
             running.spawn(async move {
                 ("API", api::serve(api, listener, soft).await.map_err(anyhow::Error::from))
             });
         }
         if let Some(address) = self.settings.server.metrics_listen {
             let listener = listen("server.metrics_listen", address).await?;
-            let (api, soft) = (self.api(), shutdown.soft.clone());
+            let (api, soft) = (self.api(signers)?, shutdown.soft.clone());
             running.spawn(async move {
                 let served = api::serve_metrics(api, listener, soft).await;
                 ("metrics listener", served.map_err(anyhow::Error::from))
@@ -109,16 +123,23 @@ impl Parts {
         Ok(roles.api.then_some(self.settings.server.listen))
     }
 
-    async fn start_notifier(
+    async fn signers(&self) -> anyhow::Result<Signers> {
+        let accounts = self.settings.accounts.iter();
+        let accounts = accounts.map(|(name, account)| (name, &account.signing_secrets));
+        let callbacks = &*self.store.callbacks;
+        Ok(Signers::load(callbacks, &self.settings.callbacks, accounts).await?)
+    }
+
+    fn start_notifier(
         &self,
+        signers: Signers,
         shutdown: &Shutdown,
         running: &mut Running,
     ) -> anyhow::Result<()> {
         let settings = &self.settings.callbacks;
-        let secrets = callbacks::signing_secrets(&*self.store.callbacks, settings).await?;
         let public_url = self.settings.public_url();
         let (clock, metrics) = (Clock::system(), Arc::clone(&self.metrics));
-        let notifier = Notifier::new(&self.store, clock, settings, secrets, public_url, metrics)
+        let notifier = Notifier::new(&self.store, clock, settings, signers, public_url, metrics)
             .context("can't deliver callbacks")?;
         let (soft, hard) = (shutdown.soft.clone(), shutdown.hard.clone());
         running.spawn(async move {
@@ -139,8 +160,10 @@ impl Parts {
         });
     }
 
-    fn api(&self) -> Api {
+    fn api(&self, signers: &Signers) -> anyhow::Result<Api> {
         let settings = &self.settings;
+        let pinger = Pinger::new(&settings.callbacks, Clock::system(), signers.clone())
+            .context("can't send pings")?;
         let facts = settings.providers.iter().map(|(name, provider)| {
             let has_default_from = provider.common.from.is_some();
             let facts = ProviderFacts { needs_from: provider.needs_from(), has_default_from };
@@ -148,7 +171,7 @@ impl Parts {
         });
         let mut server = settings.server.clone();
         server.public_url = Some(settings.public_url());
-        Api {
+        Ok(Api {
             store: self.store.clone(),
             clock: Clock::system(),
             server,
@@ -156,9 +179,26 @@ impl Parts {
             providers: facts.collect(),
             default_provider: settings.default_provider.clone(),
             chunk_size: settings.worker.chunk_size,
-            allow_private_networks: settings.callbacks.allow_private_networks,
+            callback_rules: settings.callbacks.rules(),
+            public_keys: self.public_keys.clone(),
+            pings: Arc::new(ApiPings(pinger)),
             metrics: Arc::clone(&self.metrics),
-        }
+        })
+    }
+}
+
+// === impl ApiPings ===
+
+#[async_trait]
+impl Pings for ApiPings {
+    async fn ping(
+        &self,
+        account: &str,
+        url: &str,
+        headers: &[(String, String)],
+        secret: Option<&str>,
+    ) -> Result<AttemptEnd, Forbidden> {
+        self.0.ping(account, url, headers, secret).await
     }
 }
 

@@ -9,10 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ServerSettings};
 pub use crate::{
-    callbacks::{
-        signature::{InvalidSecret, SigningSecret},
-        verification::{Refusal, check},
-    },
+    callbacks::verification::{InvalidVerifier, Refusal, Verifier, check},
     clock::Clock,
     domain::time::UnixMs,
 };

@@ -11,7 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::{
     CUT_TIMEOUT, Ending, Roles,
-    parts::{Parts, store_times},
+    parts::{Parts, store_rules},
     shutdown::Shutdown,
 };
 use crate::{
@@ -116,7 +116,7 @@ impl Service {
         tokio::select! {
             biased;
             () = self.shutdown.soft.cancelled() => Ok(None),
-            store = store::open(&settings.store, store_times(settings)) => {
+            store = store::open(&settings.store, store_rules(settings)) => {
                 store.context("can't use the store").map(Some)
             }
         }

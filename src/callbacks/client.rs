@@ -8,30 +8,25 @@
 
 use std::{
     error::Error,
-    io,
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use hickory_resolver::net::NetError;
 use http::{
     HeaderMap, HeaderName, StatusCode,
     header::{DATE, RETRY_AFTER},
 };
-use reqwest::{
-    Response,
-    dns::{Addrs, Name, Resolve, Resolving},
-    redirect::Policy,
-};
-use url::Host;
+use reqwest::{Response, redirect::Policy};
 
+use super::{CallbackSettings, names::JudgedNames};
 use crate::{
     domain::{
-        callback_url::{self, CallbackUrl, Forbidden},
+        callback_url::{CallbackUrl, Forbidden, Rules},
         retry_after,
         time::millis,
     },
-    store::AttemptEnd,
+    store::{AttemptEnd, HostSign},
 };
 
 /// How long an unused connection is kept: shorter than servers and balancers keep theirs.
@@ -40,8 +35,9 @@ const IDLE: Duration = Duration::from_secs(15);
 /// How many unused connections are kept to one host.
 const IDLE_PER_HOST_MAX: usize = 8;
 
-/// The longest time to wait for a connection, within the time-out of the whole exchange.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// The longest time to wait for a connection, with the lookup of the host's name, within the
+/// time-out of the whole exchange.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// How much of an answer's body is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 4 * 1024;
@@ -53,7 +49,7 @@ const ERROR_CHARS_MAX: usize = 300;
 #[derive(Clone, Debug)]
 pub struct GuardedClient {
     http: reqwest::Client,
-    allow_private_networks: bool,
+    rules: Rules,
     timeout: Duration,
 }
 
@@ -64,21 +60,39 @@ pub struct Exchange {
     pub end: AttemptEnd,
     /// What the answer's `Retry-After` asked for.
     pub retry_after: Option<Duration>,
+    /// Whether nobody was asked, since the address is one that callbacks don't go to.
+    pub is_forbidden: bool,
 }
 
-/// Resolves names, and gives only addresses that were judged.
-struct JudgedNames {
-    allow_private_networks: bool,
+/// A client can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The machine's trusted certificates can't be read.
+    #[error("HTTPS can't be spoken: {0}")]
+    Http(#[from] reqwest::Error),
+    /// The name servers can't be used.
+    #[error("callbacks.dns_servers: {0}")]
+    Names(#[from] NetError),
+}
+
+/// Why there is no answer.
+enum Failure {
+    /// Nobody was asked.
+    Forbidden(Forbidden),
+    /// None came.
+    Silent(String),
 }
 
 // === impl GuardedClient ===
 
 impl GuardedClient {
-    /// A client whose exchanges take at most `timeout`.
+    /// A client that goes by the settings of callbacks.
     ///
     /// # Errors
-    /// If the machine's trusted certificates can't be read.
-    pub fn new(timeout: Duration, allow_private_networks: bool) -> Result<Self, reqwest::Error> {
+    /// [`ClientError`].
+    pub fn new(settings: &CallbackSettings) -> Result<Self, ClientError> {
+        let (rules, timeout) = (settings.rules(), settings.timeout);
+        let names = JudgedNames::new(rules.clone(), &settings.dns_servers, timeout)?;
         let http = reqwest::Client::builder()
             .redirect(Policy::none())
             .referer(false)
@@ -86,10 +100,10 @@ impl GuardedClient {
             .connect_timeout(timeout.min(CONNECT_MAX))
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-            .dns_resolver(JudgedNames { allow_private_networks })
+            .dns_resolver(names)
             .user_agent(concat!("ringback/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { http, allow_private_networks, timeout })
+        Ok(Self { http, rules, timeout })
     }
 
     /// Judges a URL by this client's rules.
@@ -97,7 +111,7 @@ impl GuardedClient {
     /// # Errors
     /// [`Forbidden`].
     pub fn judge(&self, url: &str) -> Result<CallbackUrl, Forbidden> {
-        callback_url::judge(url, self.allow_private_networks)
+        self.rules.judge(url)
     }
 
     /// Posts `body` to `url`, within the time-out.
@@ -107,7 +121,7 @@ impl GuardedClient {
         let answer = tokio::time::timeout_at(deadline, self.send(url, headers, body)).await;
         let mut exchange = match answer {
             Ok(Ok(response)) => read(response, deadline).await,
-            Ok(Err(error)) => Exchange::failed(error),
+            Ok(Err(failure)) => failure.into(),
             Err(_) => {
                 let timeout = humantime::format_duration(self.timeout);
                 Exchange::failed(format!("no answer within {timeout}"))
@@ -122,19 +136,10 @@ impl GuardedClient {
         url: &CallbackUrl,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Response, String> {
-        self.judge_literal(url).map_err(|forbidden| forbidden.to_string())?;
+    ) -> Result<Response, Failure> {
+        self.rules.judge_again(url).map_err(Failure::Forbidden)?;
         let request = self.http.post(url.url().clone()).headers(headers).body(body);
         request.send().await.map_err(|error| why(&error.without_url()))
-    }
-
-    fn judge_literal(&self, url: &CallbackUrl) -> Result<(), Forbidden> {
-        let ip = match url.url().host() {
-            Some(Host::Ipv4(ip)) => ip.into(),
-            Some(Host::Ipv6(ip)) => ip.into(),
-            Some(Host::Domain(_)) | None => return Ok(()),
-        };
-        callback_url::judge_address(ip, self.allow_private_networks)
     }
 }
 
@@ -145,26 +150,28 @@ impl Exchange {
     #[must_use]
     pub fn failed(error: String) -> Self {
         let end = AttemptEnd { error: Some(error), ..AttemptEnd::default() };
-        Self { end, retry_after: None }
+        Self { end, ..Self::default() }
+    }
+
+    /// What it says about the receiver's host.
+    #[must_use]
+    pub fn host_sign(&self) -> HostSign {
+        match self.end.status {
+            Some(_) => HostSign::Answered,
+            None if self.is_forbidden => HostSign::None,
+            None => HostSign::Silent,
+        }
     }
 }
 
-// === impl JudgedNames ===
-
-impl Resolve for JudgedNames {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allow_private_networks = self.allow_private_networks;
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let addresses = found.collect::<Vec<SocketAddr>>();
-            if addresses.is_empty() {
-                return Err(io::Error::other("the host's name has no address").into());
+impl From<Failure> for Exchange {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Forbidden(forbidden) => {
+                Self { is_forbidden: true, ..Self::failed(forbidden.to_string()) }
             }
-            for address in &addresses {
-                callback_url::judge_address(address.ip(), allow_private_networks)?;
-            }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
+            Failure::Silent(reason) => Self::failed(reason),
+        }
     }
 }
 
@@ -186,7 +193,7 @@ async fn read(mut response: Response, deadline: tokio::time::Instant) -> Exchang
         answer: (!answer.is_empty()).then(|| beginning(&answer)),
         error: refusal(status),
     };
-    Exchange { end, retry_after }
+    Exchange { end, retry_after, is_forbidden: false }
 }
 
 fn refusal(status: StatusCode) -> Option<String> {
@@ -205,28 +212,31 @@ fn asked(headers: &HeaderMap) -> Option<Duration> {
     retry_after::parse(text(RETRY_AFTER)?, text(DATE))
 }
 
-/// The first bytes as text, without a last character that was cut in two.
+/// The first bytes as text, without a last character that was cut in two. What is no text takes
+/// more room once it is replaced, and is cut again.
 fn beginning(answer: &[u8]) -> String {
     let first = &answer[..answer.len().min(ANSWER_BYTES_MAX)];
     let whole = match std::str::from_utf8(first) {
         Err(error) if error.error_len().is_none() => &first[..error.valid_up_to()],
         _ => first,
     };
-    String::from_utf8_lossy(whole).into_owned()
+    let mut text = String::from_utf8_lossy(whole).into_owned();
+    text.truncate(text.floor_char_boundary(ANSWER_BYTES_MAX));
+    text
 }
 
 /// Why there is no answer: what the innermost error says, which names no URL.
-fn why(error: &reqwest::Error) -> String {
+fn why(error: &reqwest::Error) -> Failure {
     let mut cause: &dyn Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
     let place = match cause.downcast_ref::<Forbidden>() {
-        Some(forbidden) => return forbidden.to_string(),
+        Some(forbidden) => return Failure::Forbidden(*forbidden),
         None if error.is_connect() => "could not connect",
         None => "no answer",
     };
-    format!("{place}: {cause}").chars().take(ERROR_CHARS_MAX).collect()
+    Failure::Silent(format!("{place}: {cause}").chars().take(ERROR_CHARS_MAX).collect())
 }
 
 #[cfg(test)]
@@ -237,11 +247,21 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(10);
     const SHORT: Duration = Duration::from_millis(200);
 
-    async fn post(url: &str, timeout: Duration, allow_private_networks: bool) -> Exchange {
-        let client = GuardedClient::new(timeout, allow_private_networks).unwrap();
+    fn client(timeout: Duration, allow_private_networks: bool) -> GuardedClient {
+        let settings =
+            CallbackSettings { allow_private_networks, timeout, ..CallbackSettings::default() };
+        GuardedClient::new(&settings).unwrap()
+    }
+
+    async fn post_by(client: &GuardedClient, url: &str) -> Exchange {
         // The URL passes for the sake of the test; the client must judge for itself.
-        let url = callback_url::judge(url, true).unwrap();
+        let open = Rules { allow_private_networks: true, ..Rules::default() };
+        let url = open.judge(url).unwrap();
         client.post(&url, HeaderMap::new(), Bytes::from_static(b"{}")).await
+    }
+
+    async fn post(url: &str, timeout: Duration, allow_private_networks: bool) -> Exchange {
+        post_by(&client(timeout, allow_private_networks), url).await
     }
 
     #[tokio::test]
@@ -255,6 +275,88 @@ mod tests {
         let receiver = Receiver::start([Act::answer(204, "")]).await;
         let end = post(&receiver.url(), TIMEOUT, true).await.end;
         assert_eq!((end.status, end.answer), (Some(204), None));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_unless_more_was_answered_than_is_read() {
+        let client = client(TIMEOUT, true);
+        for (body, connections) in [("x".repeat(100), 1), ("x".repeat(1_000_000), 3)] {
+            let receiver = Receiver::start([Act::answer(200, &body)]).await;
+            for _ in 0..3 {
+                assert_eq!(post_by(&client, &receiver.url()).await.end.status, Some(200));
+            }
+            assert_eq!(receiver.connections(), connections, "{} bytes", body.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_text_is_kept_within_the_bound_too() {
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 20000\r\n\r\n";
+        let receiver = Receiver::start([Act::Flood(head.into(), "\u{1}".repeat(20_000))]).await;
+        let answer = post(&receiver.url(), TIMEOUT, true).await.end.answer.unwrap();
+        assert_eq!(answer.len(), ANSWER_BYTES_MAX);
+        assert!(beginning(&[0xff; ANSWER_BYTES_MAX]).len() <= ANSWER_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn heads_without_end_are_refused_at_a_bound() {
+        let header = format!("x-pad: {}\r\n", "y".repeat(8_000));
+        let many = "x: y\r\n".to_owned();
+        let one = "y".repeat(8_000);
+        for (head, piece) in [
+            ("HTTP/1.1 200 OK\r\n", header),
+            ("HTTP/1.1 200 OK\r\n", many),
+            ("HTTP/1.1 200 OK\r\nx: ", one),
+        ] {
+            let receiver = Receiver::start([Act::Flood(head.into(), piece)]).await;
+            let end = post(&receiver.url(), TIMEOUT, true).await.end;
+            assert_eq!(end.status, None);
+            let error = end.error.unwrap();
+            assert!(error.starts_with("no answer: message head is too large"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn heads_that_announce_another_end_with_the_time_out() {
+        let receiver =
+            Receiver::start([Act::Flood(String::new(), "HTTP/1.1 103 Hints\r\n\r\n".into())]).await;
+        let end = post(&receiver.url(), SHORT, true).await.end;
+        assert_eq!((end.status, end.error.as_deref()), (None, Some("no answer within 200ms")));
+    }
+
+    #[tokio::test]
+    async fn once_the_head_is_there_no_body_changes_what_it_says() {
+        let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let zipped = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n\u{1f}";
+        let cases = [
+            ("endless", "HTTP/1.1 200 OK\r\n\r\n".to_owned(), "x".repeat(60_000)),
+            ("packed", zipped.to_owned(), "\0".repeat(60_000)),
+            ("chunk extensions", format!("{chunked}1;a="), "x".repeat(60_000)),
+            ("extensions of many chunks", chunked.to_owned(), "1;x\r\ny\r\n".repeat(100)),
+            ("trailers", format!("{chunked}0\r\n"), "x-pad: y\r\n".repeat(1_000)),
+            ("a broken chunk", format!("{chunked}zz\r\n"), "x".repeat(60_000)),
+        ];
+        let client = client(Duration::from_secs(2), true);
+        for (what, head, piece) in cases {
+            let receiver = Receiver::start([Act::Flood(head, piece)]).await;
+            let begin = Instant::now();
+            let end = post_by(&client, &receiver.url()).await.end;
+            assert_eq!((end.status, end.error), (Some(200), None), "{what}");
+            assert!(begin.elapsed() < Duration::from_secs(4), "{what}: {:?}", begin.elapsed());
+            let (written, kept) = (receiver.written_bytes(), end.answer.unwrap_or_default().len());
+            println!("{what}: {kept} bytes kept, at most {written} written, {:?}", begin.elapsed());
+            assert!(kept <= ANSWER_BYTES_MAX, "{what}: {kept}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_date_tells_how_long_to_wait_too() {
+        let answer = "HTTP/1.1 429 Slow\r\nretry-after: Wed, 21 Oct 2026 07:28:30 GMT\r\n\
+                      date: Wed, 21 Oct 2026 07:28:00 GMT\r\ncontent-length: 0\r\n\r\n";
+        let receiver = Receiver::start([Act::Write(answer.into())]).await;
+        let exchange = post(&receiver.url(), TIMEOUT, true).await;
+        assert_eq!(exchange.end.status, Some(429));
+        assert_eq!(exchange.retry_after, Some(Duration::from_secs(30)));
     }
 
     #[tokio::test]

@@ -1,30 +1,29 @@
 //! One attempt at one event, from the body to the record.
 //!
-//! What can't be recorded is left to the lease: the attempt then reads `interrupted`, and the event
-//! comes due again. So a receiver may get an event twice, never with another id or body.
+//! What can't be recorded is left to the lease: the attempt then comes back as interrupted, and is
+//! recorded as such. So a receiver may get an event twice, never with another id or body.
 
 use std::{
+    collections::HashSet,
     future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
+use parking_lot::Mutex;
 
 use super::{
-    client::{Exchange, GuardedClient},
-    schedule,
-    signature::{self, SigningSecret},
+    client::Exchange,
+    ping::ping,
+    poster::{Address, Poster},
+    schedule::Schedule,
 };
 use crate::{
-    clock::Clock,
-    domain::{
-        batch::{CallbackSpec, CallbackState},
-        callback_url::CallbackUrl,
-        event,
+    domain::{batch::CallbackState, callback_url::CallbackUrl},
+    store::{
+        Attempt, AttemptEnd, Callbacks, EVENT_LEASE_MAX, HostSign, Reading, Recorded, StoreError,
+        TakenEvent, Verdict, event_body,
     },
-    store::{Attempt, AttemptEnd, Callbacks, StoreError, TakenEvent, Verdict},
     telemetry::Metrics,
 };
 
@@ -38,134 +37,149 @@ const BODY_MAX: Duration = Duration::from_secs(2);
 const STORE_WAIT: Duration = Duration::from_millis(50);
 const STORE_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Headers that a client can't choose, besides those that begin with `webhook-` or `content-`:
-/// they belong to the exchange itself.
-const RESERVED: [&str; 10] = [
-    "connection",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-];
+/// How many welcomes are kept in mind here; the store keeps all of them.
+const WELCOMES_MAX: usize = 10_000;
+
+/// How long an attempt holds its event, of exchanges that take at most `timeout`; there are two if
+/// the host is asked first.
+pub(super) fn lease(timeout: Duration, asks_first: bool) -> Duration {
+    let exchanges = if asks_first { 2 } else { 1 };
+    timeout.saturating_mul(exchanges).saturating_add(LEASE_SLACK).min(EVENT_LEASE_MAX)
+}
 
 /// Makes attempts. Shared by all that are under way.
 pub(super) struct Courier {
     pub(super) callbacks: Arc<dyn Callbacks>,
-    pub(super) client: GuardedClient,
-    pub(super) clock: Clock,
-    pub(super) secrets: Vec<SigningSecret>,
+    pub(super) reading: Arc<dyn Reading>,
+    pub(super) poster: Poster,
     pub(super) public_url: String,
-    pub(super) schedule: Vec<Duration>,
-    pub(super) timeout: Duration,
+    pub(super) schedule: Schedule,
+    pub(super) lease: Duration,
+    /// Whether a host must answer a ping before an account's first callback.
+    pub(super) asks_first: bool,
+    /// Accounts and hosts that are known to be welcome to each other.
+    pub(super) welcomes: Mutex<HashSet<(String, String)>>,
     pub(super) metrics: Arc<Metrics>,
 }
 
 // === impl Courier ===
 
 impl Courier {
-    /// How long an attempt holds its event.
-    pub(super) fn lease(&self) -> Duration {
-        self.timeout.saturating_add(LEASE_SLACK)
-    }
-
     /// Makes one attempt. Gives whether the event comes due again.
     pub(super) async fn deliver(&self, taken: TakenEvent) -> bool {
         let begin = Instant::now();
-        let body = match &taken.body {
-            Some(body) => body.clone(),
-            None => match self.store_body(&taken, begin).await {
-                Ok(body) => body,
-                Err(error) => {
-                    tracing::warn!(batch.id = %taken.batch.id, attempt.number = taken.number, error = %error,
-                        "the event's body could not be stored; its attempt is left to the lease");
-                    return true;
-                }
-            },
-        };
         let url = self.url(&taken);
-        let exchange = match &url {
-            Ok(url) => self.post(&taken, url, body).await,
-            Err(reason) => Exchange::failed(reason.clone()),
+        let (exchange, host) = if taken.interrupted {
+            (Exchange { end: AttemptEnd::interrupted(), ..Exchange::default() }, HostSign::None)
+        } else {
+            match &url {
+                Ok(url) => {
+                    let Ok(body) = self.body(&taken, begin).await else { return true };
+                    let exchange = self.post(&taken, url, body).await;
+                    let sign = exchange.host_sign();
+                    (exchange, sign)
+                }
+                Err(reason) => (Exchange::failed(reason.clone()), HostSign::None),
+            }
         };
-        let Exchange { end, retry_after } = exchange;
+        let Exchange { end, retry_after, .. } = exchange;
         self.metrics.callback_attempted(Duration::from_millis(end.latency_ms));
-        let dice = rand::random();
-        let verdict = schedule::verdict(taken.number, &end, retry_after, &self.schedule, dice);
+        let verdict = self.schedule.verdict(&taken, &end, retry_after, rand::random());
         log(&taken, url.ok().as_ref(), &end, verdict);
-        self.record(Attempt { batch: taken.batch.id, number: taken.number, end, verdict }, begin)
-            .await;
+        let attempt = Attempt { event: taken.event.id, number: taken.number, end, verdict, host };
+        self.record(&taken, attempt, begin).await;
         matches!(verdict, Verdict::Again(_))
     }
 
-    async fn store_body(&self, taken: &TakenEvent, begin: Instant) -> Result<String, StoreError> {
-        let rendered = event::render(&taken.batch, &self.public_url);
-        let store = || self.callbacks.body(taken.batch.id, rendered.clone());
-        persevere(begin + BODY_MAX, store).await
+    /// The event's body. Without one the attempt is left to its lease.
+    async fn body(&self, taken: &TakenEvent, begin: Instant) -> Result<String, StoreError> {
+        if let Some(body) = &taken.body {
+            return Ok(body.clone());
+        }
+        let render = || {
+            let (callbacks, reading) = (&*self.callbacks, &*self.reading);
+            event_body(callbacks, reading, &taken.event, &taken.batch, &self.public_url)
+        };
+        persevere(begin + BODY_MAX, render).await.inspect_err(|error| {
+            tracing::warn!(event.id = %taken.event.id, attempt.number = taken.number, error = %error,
+                "the event's body could not be stored; its attempt is left to the lease");
+        })
     }
 
     fn url(&self, taken: &TakenEvent) -> Result<CallbackUrl, String> {
         let callback = taken.batch.spec.callback.as_ref();
         let callback = callback.ok_or("the batch has no callback URL")?;
-        self.client.judge(&callback.url).map_err(|forbidden| forbidden.to_string())
+        self.poster.judge(&callback.url).map_err(|forbidden| forbidden.to_string())
     }
 
     async fn post(&self, taken: &TakenEvent, url: &CallbackUrl, body: String) -> Exchange {
-        let id = taken.batch.id.event().to_string();
-        let timestamp_s = self.clock.now().0 / 1000;
-        let signatures = signature::sign(&self.secrets, &id, timestamp_s, &body);
-        let mut headers = taken.batch.spec.callback.as_ref().map(chosen).unwrap_or_default();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert("webhook-timestamp", HeaderValue::from(timestamp_s));
-        for (name, value) in [("webhook-id", id), ("webhook-signature", signatures)] {
-            // Letters, digits, `_`, base64, commas and spaces: always a header's value.
-            if let Ok(value) = HeaderValue::try_from(value) {
-                headers.insert(name, value);
-            }
+        let callback = taken.batch.spec.callback.as_ref();
+        let to = Address {
+            account: &taken.batch.spec.account,
+            url,
+            headers: callback.map_or(&[], |callback| &callback.headers),
+            secret: callback.and_then(|callback| callback.secret.as_deref()),
+        };
+        match self.ask_first(&to).await {
+            Ok(()) => self.poster.post(&to, &taken.event.id.to_string(), body).await,
+            Err(refused) => *refused,
         }
-        self.client.post(url, headers, Bytes::from(body)).await
     }
 
-    async fn record(&self, attempt: Attempt, begin: Instant) {
+    /// Makes sure that the host wants the account's callbacks, if it is to be asked. A store that
+    /// fails meanwhile only means that it is asked again.
+    async fn ask_first(&self, to: &Address<'_>) -> Result<(), Box<Exchange>> {
+        let (account, host) = (to.account, to.url.host_and_port());
+        let pair = (account.to_owned(), host.clone());
+        if !self.asks_first || self.welcomes.lock().contains(&pair) {
+            return Ok(());
+        }
+        if !self.callbacks.is_welcome(account, &host).await.unwrap_or(false) {
+            let mut answer = ping(&self.poster, to).await;
+            if let Some(error) = answer.end.error.take() {
+                answer.end.error = Some(format!("the host did not welcome a ping: {error}"));
+                return Err(Box::new(answer));
+            }
+            tracing::info!(callback.host = host, "a receiver's host welcomed a ping");
+            if let Err(error) = self.callbacks.welcome(account, &host).await {
+                tracing::warn!(callback.host = host, %error, "the host's welcome is not stored");
+            }
+        }
+        let mut welcomes = self.welcomes.lock();
+        if welcomes.len() >= WELCOMES_MAX {
+            welcomes.clear();
+        }
+        welcomes.insert(pair);
+        Ok(())
+    }
+
+    async fn record(&self, taken: &TakenEvent, attempt: Attempt, begin: Instant) {
         let record = || self.callbacks.record(&attempt);
-        match persevere(begin + self.lease(), record).await {
-            Ok(true) => {}
-            Ok(false) => {
-                tracing::warn!(batch.id = %attempt.batch, attempt.number = attempt.number,
+        let host = taken.batch.spec.callback.as_ref().map(|callback| &*callback.host);
+        match persevere(begin + self.lease, record).await {
+            Ok(Recorded::Kept) => {}
+            Ok(Recorded::HostLeftAlone) => {
+                tracing::warn!(
+                    callback.host = host,
+                    "a receiver's host gives no answer; its callbacks wait"
+                );
+            }
+            Ok(Recorded::HostBack) => {
+                tracing::info!(
+                    callback.host = host,
+                    "a receiver's host answers again; its callbacks go on"
+                );
+            }
+            Ok(Recorded::Lost) => {
+                tracing::warn!(event.id = %attempt.event, attempt.number = attempt.number,
                     "the attempt had lost its lease before it was recorded");
             }
             Err(error) => {
-                tracing::warn!(batch.id = %attempt.batch, attempt.number = attempt.number, error = %error,
+                tracing::warn!(event.id = %attempt.event, attempt.number = attempt.number, error = %error,
                     "the attempt could not be recorded and is left to the lease");
             }
         }
     }
-}
-
-/// The headers the client chose, less those that are not its to choose.
-fn chosen(callback: &CallbackSpec) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(callback.headers.len() + 4);
-    for (name, value) in &callback.headers {
-        let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
-        else {
-            continue;
-        };
-        if is_reserved(name.as_str()) {
-            continue;
-        }
-        value.set_sensitive(true);
-        headers.append(name, value);
-    }
-    headers
-}
-
-/// Whether a callback's header, in lower case, is not the client's to choose.
-fn is_reserved(name: &str) -> bool {
-    name.starts_with("webhook-") || name.starts_with("content-") || RESERVED.contains(&name)
 }
 
 /// Asks the store again, with growing waits, while its failure may pass and time is left.
@@ -191,7 +205,8 @@ fn log(taken: &TakenEvent, url: Option<&CallbackUrl>, end: &AttemptEnd, verdict:
         ($level:ident, $text:literal $(, $field:ident = $value:expr)?) => {
             tracing::$level!(
                 batch.id = %taken.batch.id,
-                event.id = %taken.batch.id.event(),
+                event.id = %taken.event.id,
+                event.kind = taken.event.what.word(),
                 attempt.number = taken.number,
                 http.status = end.status,
                 latency_ms = end.latency_ms,
@@ -206,6 +221,9 @@ fn log(taken: &TakenEvent, url: Option<&CallbackUrl>, end: &AttemptEnd, verdict:
         Verdict::Ended(CallbackState::Delivered) => line!(info, "callback delivered"),
         Verdict::Ended(CallbackState::Gone) => {
             line!(warn, "callback ended: the receiver wants it no more");
+        }
+        Verdict::Ended(CallbackState::Skipped) => {
+            line!(info, "a report of progress was not delivered; the next one tells more");
         }
         Verdict::Ended(_) => line!(warn, "callback ended: its schedule is used up"),
         Verdict::Again(wait) => {

@@ -8,16 +8,23 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CallbackSettings, client::GuardedClient, delivery::Courier, signature::SigningSecret};
+use super::{
+    CallbackSettings, Signers,
+    client::{ClientError, GuardedClient},
+    delivery::{self, Courier},
+    poster::Poster,
+    schedule::Schedule,
+};
 use crate::{
     clock::Clock,
-    store::{Callbacks, Doorbell, Ring, Store, StoreError},
+    store::{Callbacks, Doorbell, Reading, Ring, Store, StoreError},
     telemetry::Metrics,
 };
 
@@ -35,7 +42,7 @@ const TAKE_MAX: usize = 100;
 const OUTAGE_WAIT: Duration = Duration::from_millis(100);
 
 /// The longest time-out of an attempt, and the longest wait between two.
-const TIMEOUT_MAX: Duration = Duration::from_hours(1);
+const TIMEOUT_MAX: Duration = Duration::from_mins(30);
 const WAIT_MAX: Duration = Duration::from_hours(24);
 
 /// Delivers events until it is stopped.
@@ -46,24 +53,37 @@ pub struct Notifier {
     concurrency: usize,
 }
 
+/// What a notifier needs of the store.
+struct Ports {
+    callbacks: Arc<dyn Callbacks>,
+    reading: Arc<dyn Reading>,
+    doorbell: Doorbell,
+}
+
 /// A notifier can't be made from its settings.
 #[derive(Debug, thiserror::Error)]
 pub enum NotifierError {
-    /// There is nothing to sign with.
-    #[error("there is no signing secret")]
-    NoSecret,
     /// No attempt could be made at all.
     #[error("callbacks.concurrency: give a number of at least 1")]
     Concurrency,
+    /// Nobody could be sent anything.
+    #[error("callbacks.host_concurrency: give a number of at least 1")]
+    HostConcurrency,
+    /// Every host would be left alone from the beginning.
+    #[error("callbacks.breaker_failures: give a number of at least 1")]
+    BreakerFailures,
+    /// A host would be left alone for longer than is meant.
+    #[error("callbacks.breaker_cool_down: give a duration of at most 24h")]
+    BreakerCoolDown,
     /// No attempt could succeed, or one might never end.
-    #[error("callbacks.timeout: give a duration above 0, at most 1h")]
+    #[error("callbacks.timeout: give a duration above 0, at most 30m")]
     Timeout,
     /// A wait is too long to be meant.
     #[error("callbacks.schedule: give durations of at most 24h")]
     Schedule,
     /// The HTTP client can't be made.
     #[error("the callback client can't be made: {0}")]
-    Client(#[from] reqwest::Error),
+    Client(#[from] ClientError),
 }
 
 /// Deliveries under way. Each ends with whether its event comes due again.
@@ -84,28 +104,34 @@ impl Notifier {
         store: &Store,
         clock: Clock,
         settings: &CallbackSettings,
-        secrets: Vec<SigningSecret>,
+        signers: Signers,
         public_url: String,
         metrics: Arc<Metrics>,
     ) -> Result<Self, NotifierError> {
-        let callbacks = store.callbacks.clone();
-        Self::of(callbacks, store.doorbell.clone(), clock, settings, secrets, public_url, metrics)
+        let Store { callbacks, reading, doorbell, .. } = store.clone();
+        let ports = Ports { callbacks, reading, doorbell };
+        Self::of(ports, clock, settings, signers, public_url, metrics)
     }
 
     fn of(
-        callbacks: Arc<dyn Callbacks>,
-        doorbell: Doorbell,
+        Ports { callbacks, reading, doorbell }: Ports,
         clock: Clock,
         settings: &CallbackSettings,
-        secrets: Vec<SigningSecret>,
+        signers: Signers,
         public_url: String,
         metrics: Arc<Metrics>,
     ) -> Result<Self, NotifierError> {
-        if secrets.is_empty() {
-            return Err(NotifierError::NoSecret);
-        }
         if settings.concurrency == 0 {
             return Err(NotifierError::Concurrency);
+        }
+        if settings.host_concurrency == 0 {
+            return Err(NotifierError::HostConcurrency);
+        }
+        if settings.breaker_failures == 0 {
+            return Err(NotifierError::BreakerFailures);
+        }
+        if settings.breaker_cool_down > WAIT_MAX {
+            return Err(NotifierError::BreakerCoolDown);
         }
         if settings.timeout.is_zero() || settings.timeout > TIMEOUT_MAX {
             return Err(NotifierError::Timeout);
@@ -113,14 +139,17 @@ impl Notifier {
         if settings.schedule.iter().any(|wait| *wait > WAIT_MAX) {
             return Err(NotifierError::Schedule);
         }
+        let client = GuardedClient::new(settings)?;
+        let lease = delivery::lease(settings.timeout, settings.verify_endpoint);
         let courier = Courier {
             callbacks: callbacks.clone(),
-            client: GuardedClient::new(settings.timeout, settings.allow_private_networks)?,
-            clock,
-            secrets,
+            reading,
+            poster: Poster { client, clock, signers },
             public_url,
-            schedule: settings.schedule.clone(),
-            timeout: settings.timeout,
+            schedule: Schedule::new(settings.schedule.clone(), lease),
+            lease,
+            asks_first: settings.verify_endpoint,
+            welcomes: Mutex::default(),
             metrics,
         };
         let concurrency = usize::try_from(settings.concurrency).unwrap_or(usize::MAX);
@@ -170,7 +199,7 @@ impl Notifier {
         if room == 0 {
             return Ok(LOOK_MAX);
         }
-        let taken = self.callbacks.take(room, self.courier.lease()).await?;
+        let taken = self.callbacks.take(room, self.courier.lease).await?;
         let is_full = taken.len() >= room;
         for event in taken {
             let courier = self.courier.clone();
@@ -249,114 +278,19 @@ impl Outage {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
-    use async_trait::async_trait;
-    use parking_lot::Mutex;
     use standardwebhooks::Webhook;
 
     use super::*;
     use crate::{
         callbacks::{
+            fixture::{Events, PATIENCE, Unread, event, events, progress},
             receiver::{Act, Received, Receiver},
-            signature::{SecretsError, signing_secrets},
         },
-        domain::{
-            batch::{
-                Batch, BatchSpec, BatchState, CallbackSpec, CallbackState, Counts, FinalCounts,
-            },
-            ids::BatchId,
-            message::FinalState,
-            time::UnixMs,
-        },
-        store::{Attempt, TakenEvent, Verdict},
+        domain::{batch::CallbackState, event::render, signature::SigningSecret},
+        store::{Attempt, HostSign, TakenEvent, Verdict},
     };
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    const PATIENCE: Duration = Duration::from_secs(10);
-
-    /// A store of events in memory: those that are due, and what was recorded.
-    #[derive(Default)]
-    struct Events {
-        due: Mutex<VecDeque<TakenEvent>>,
-        held: Mutex<Vec<TakenEvent>>,
-        records: Mutex<Vec<Attempt>>,
-        secret: Mutex<Option<String>>,
-        /// How many times `take`, and `record`, fail from now on.
-        take_failures: Mutex<usize>,
-        record_failures: Mutex<usize>,
-        takes: Mutex<usize>,
-        recorded: tokio::sync::Notify,
-    }
-
-    // === impl Events ===
-
-    #[async_trait]
-    impl Callbacks for Events {
-        async fn take(&self, limit: usize, _: Duration) -> Result<Vec<TakenEvent>, StoreError> {
-            *self.takes.lock() += 1;
-            fail(&self.take_failures)?;
-            let mut due = self.due.lock();
-            let room = limit.min(due.len());
-            let taken: Vec<_> = due.drain(..room).collect();
-            self.held.lock().extend(taken.iter().cloned());
-            Ok(taken)
-        }
-
-        async fn body(&self, batch: BatchId, body: String) -> Result<String, StoreError> {
-            let mut held = self.held.lock();
-            let event = held.iter_mut().find(|event| event.batch.id == batch).unwrap();
-            Ok(event.body.get_or_insert(body).clone())
-        }
-
-        async fn record(&self, attempt: &Attempt) -> Result<bool, StoreError> {
-            fail(&self.record_failures)?;
-            let mut held = self.held.lock();
-            let Some(at) = held.iter().position(|event| event.batch.id == attempt.batch) else {
-                return Ok(false);
-            };
-            let mut event = held.remove(at);
-            if let Verdict::Again(_) = attempt.verdict {
-                // However long the wait, it is over at once.
-                event.number += 1;
-                self.due.lock().push_back(event);
-            }
-            self.records.lock().push(attempt.clone());
-            self.recorded.notify_waiters();
-            Ok(true)
-        }
-
-        async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
-            Ok((!self.due.lock().is_empty()).then_some(Duration::ZERO))
-        }
-
-        async fn signing_secret(&self, secret: &str) -> Result<String, StoreError> {
-            Ok(self.secret.lock().get_or_insert(secret.to_owned()).clone())
-        }
-    }
-
-    impl Events {
-        /// Waits until this many attempts are recorded.
-        async fn recorded(&self, attempts: usize) -> Vec<Attempt> {
-            loop {
-                let recorded = self.recorded.notified();
-                if self.records.lock().len() >= attempts {
-                    return self.records.lock().clone();
-                }
-                let wait = tokio::time::timeout(PATIENCE, recorded);
-                wait.await.expect("too few attempts were recorded");
-            }
-        }
-    }
-
-    fn fail(failures: &Mutex<usize>) -> Result<(), StoreError> {
-        let mut failures = failures.lock();
-        if *failures == 0 {
-            return Ok(());
-        }
-        *failures -= 1;
-        Err(StoreError::Unreachable("as the test wishes".into()))
-    }
 
     /// A notifier at work on a store in memory.
     struct Running {
@@ -377,12 +311,12 @@ mod tests {
         fn start_with(events: Events, settings: &CallbackSettings) -> Self {
             let (events, doorbell) = (Arc::new(events), Doorbell::default());
             let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
+            let reading = Arc::new(Unread);
             let notifier = Notifier::of(
-                events.clone(),
-                doorbell.clone(),
+                Ports { callbacks: events.clone(), reading, doorbell: doorbell.clone() },
                 Clock::system(),
                 settings,
-                vec![SigningSecret::parse(SECRET).unwrap()],
+                Signers::of(vec![SigningSecret::parse(SECRET).unwrap()]),
                 "https://sms.example".into(),
                 Arc::default(),
             )
@@ -398,38 +332,19 @@ mod tests {
 
     fn settings() -> CallbackSettings {
         CallbackSettings {
-            signing_secrets: Vec::new(),
             allow_private_networks: true,
             timeout: PATIENCE,
             schedule: vec![Duration::from_secs(5); 3],
             concurrency: 16,
+            host_concurrency: 16,
+            breaker_failures: 5,
+            breaker_cool_down: Duration::from_secs(30),
+            ..CallbackSettings::default()
         }
     }
 
-    fn event(number: u64, url: &str) -> TakenEvent {
-        let mut ended = FinalCounts::default();
-        ended.add(FinalState::Sent, 2);
-        let headers = vec![
-            ("X-Api-Token".into(), "t0ken".into()),
-            ("Webhook-Id".into(), "evt_forged".into()),
-            ("Content-Type".into(), "text/plain".into()),
-        ];
-        let callback = Some(CallbackSpec { url: url.into(), headers });
-        let batch = Batch {
-            id: BatchId::new(UnixMs(1_790_000_000_000 + number), 99 << 30, 0),
-            spec: BatchSpec { callback, ..BatchSpec::default() },
-            state: BatchState::Completed,
-            counts: Counts { total: 2, sending: 0, ended },
-            started_at: Some(UnixMs(1_790_000_000_010)),
-            completed_at: Some(UnixMs(1_790_000_000_250)),
-            callback: CallbackState::Pending,
-        };
-        TakenEvent { batch, number: 1, body: None }
-    }
-
-    fn events(urls: &[String]) -> Events {
-        let due = (0..).zip(urls).map(|(number, url)| event(number, url)).collect();
-        Events { due: Mutex::new(due), ..Events::default() }
+    fn due(taken: TakenEvent) -> Events {
+        Events { due: Mutex::new([taken].into()), ..Events::default() }
     }
 
     fn verify(received: &Received) {
@@ -458,9 +373,10 @@ mod tests {
         let requests = receiver.requests();
         assert_eq!(requests.len(), 1);
         verify(&requests[0]);
-        let batch = event(0, "").batch;
-        assert_eq!(requests[0].header("webhook-id"), batch.id.event().to_string());
-        assert_eq!(requests[0].body, crate::domain::event::render(&batch, "https://sms.example"));
+        let taken = event(0, "");
+        assert_eq!(requests[0].header("webhook-id"), taken.event.id.to_string());
+        let body = render(&taken.event, &taken.batch, None, "https://sms.example");
+        assert_eq!(requests[0].body, body);
         assert_eq!(requests[0].header("content-type"), "application/json");
         assert_eq!(requests[0].header("x-api-token"), "t0ken");
         assert_eq!(requests[0].headers.get_all("webhook-id").iter().count(), 1);
@@ -510,8 +426,8 @@ mod tests {
         let running = Running::start(events(&[gone.url(), failing.url()]));
         let records = running.events.recorded(5).await;
         let of = |number| {
-            let id = event(number, "").batch.id;
-            records.iter().filter(move |attempt| attempt.batch == id).collect::<Vec<_>>()
+            let id = event(number, "").event.id;
+            records.iter().filter(move |attempt| attempt.event == id).collect::<Vec<_>>()
         };
         assert_eq!(
             of(0).iter().map(|attempt| ended(attempt)).collect::<Vec<_>>(),
@@ -533,6 +449,77 @@ mod tests {
         let error = records[0].end.error.as_deref().unwrap();
         assert!(error.contains("callbacks.allow_private_networks"), "{error}");
         assert!(receiver.requests().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_attempt_is_recorded_and_not_made_again() {
+        let receiver = Receiver::start([Act::answer(200, "")]).await;
+        let interrupted = TakenEvent { interrupted: true, ..event(0, &receiver.url()) };
+        let running = Running::start(due(interrupted));
+        let records = running.events.recorded(2).await;
+        assert_eq!(records[0].end, crate::store::AttemptEnd::interrupted());
+        assert_eq!((records[0].number, records[0].host), (1, HostSign::None));
+        assert!(matches!(records[0].verdict, Verdict::Again(wait) if wait.as_secs() >= 4));
+        assert_eq!((records[1].number, records[1].host), (2, HostSign::Answered));
+        assert_eq!(receiver.requests().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn interrupted_attempts_use_up_the_schedule() {
+        let last = TakenEvent { interrupted: true, tries: 4, ..event(0, "http://127.0.0.1:1/") };
+        let running = Running::start(due(last));
+        assert_eq!(ended(&running.events.recorded(1).await[0]), Some(CallbackState::Exhausted));
+    }
+
+    #[tokio::test]
+    async fn a_report_of_progress_is_tried_once() {
+        let receiver = Receiver::start([Act::answer(500, "")]).await;
+        let mut report = progress();
+        report.batch.spec = event(0, &receiver.url()).batch.spec;
+        let running = Running::start(due(report));
+        assert_eq!(ended(&running.events.recorded(1).await[0]), Some(CallbackState::Skipped));
+        assert_eq!(receiver.requests().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_host_without_an_answer_is_told_from_one_that_was_not_asked() {
+        let silent = Receiver::start([Act::Reset]).await;
+        let once = CallbackSettings { schedule: Vec::new(), ..settings() };
+        let running = Running::start_with(events(&[silent.url()]), &once);
+        assert_eq!(running.events.recorded(1).await[0].host, HostSign::Silent);
+        let closed = CallbackSettings { allow_private_networks: false, ..once };
+        let running = Running::start_with(events(&[silent.url()]), &closed);
+        assert_eq!(running.events.recorded(1).await[0].host, HostSign::None);
+    }
+
+    #[tokio::test]
+    async fn a_new_host_is_asked_by_a_signed_ping_once() {
+        let receiver =
+            Receiver::start([Act::answer(204, ""), Act::answer(200, ""), Act::answer(200, "")])
+                .await;
+        let asking = CallbackSettings { verify_endpoint: true, concurrency: 1, ..settings() };
+        let running = Running::start_with(events(&[receiver.url(), receiver.url()]), &asking);
+        running.events.recorded(2).await;
+        let requests = receiver.requests();
+        requests.iter().for_each(verify);
+        assert!(requests[0].body.contains("\"webhook.ping\""), "{}", requests[0].body);
+        assert_eq!(requests[0].header("x-api-token"), "t0ken");
+        assert_ne!(requests[0].header("webhook-id"), requests[1].header("webhook-id"));
+        assert!(requests[1..].iter().all(|request| request.body.contains("batch.completed")));
+        assert_eq!(requests.len(), 3);
+        assert_eq!(running.events.welcomes.lock().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_refuses_the_ping_gets_no_callback() {
+        let receiver = Receiver::start([Act::answer(404, "")]).await;
+        let asking = CallbackSettings { verify_endpoint: true, schedule: Vec::new(), ..settings() };
+        let running = Running::start_with(events(&[receiver.url()]), &asking);
+        let attempt = &running.events.recorded(1).await[0];
+        let error = attempt.end.error.as_deref().unwrap();
+        assert!(error.starts_with("the host did not welcome a ping: "), "{error}");
+        assert_eq!(receiver.requests().len(), 1);
+        assert!(running.events.welcomes.lock().is_empty());
     }
 
     #[tokio::test]
@@ -600,34 +587,29 @@ mod tests {
     #[test]
     fn settings_that_can_not_serve_are_named() {
         let refused = |settings: &CallbackSettings| {
-            let secrets = vec![SigningSecret::parse(SECRET).unwrap()];
-            let (events, doorbell) = (Arc::new(Events::default()), Doorbell::default());
+            let signers = Signers::of(vec![SigningSecret::parse(SECRET).unwrap()]);
+            let ports = Ports {
+                callbacks: Arc::new(Events::default()),
+                reading: Arc::new(Unread),
+                doorbell: Doorbell::default(),
+            };
             let (clock, url, metrics) = (Clock::system(), String::new(), Arc::default());
-            let notifier = Notifier::of(events, doorbell, clock, settings, secrets, url, metrics);
+            let notifier = Notifier::of(ports, clock, settings, signers, url, metrics);
             notifier.err().unwrap().to_string()
         };
         let none = CallbackSettings { concurrency: 0, ..settings() };
         assert!(refused(&none).starts_with("callbacks.concurrency: "));
+        let none = CallbackSettings { host_concurrency: 0, ..settings() };
+        assert!(refused(&none).starts_with("callbacks.host_concurrency: "));
+        let none = CallbackSettings { breaker_failures: 0, ..settings() };
+        assert!(refused(&none).starts_with("callbacks.breaker_failures: "));
+        let endless = CallbackSettings { breaker_cool_down: Duration::MAX, ..settings() };
+        assert!(refused(&endless).starts_with("callbacks.breaker_cool_down: "));
         for timeout in [Duration::ZERO, Duration::MAX] {
             let settings = CallbackSettings { timeout, ..settings() };
             assert!(refused(&settings).starts_with("callbacks.timeout: "));
         }
         let endless = CallbackSettings { schedule: vec![Duration::MAX], ..settings() };
         assert!(refused(&endless).starts_with("callbacks.schedule: "));
-    }
-
-    #[tokio::test]
-    async fn the_stores_secret_serves_where_none_is_configured() {
-        let events = Events::default();
-        let made = signing_secrets(&events, &settings()).await.unwrap();
-        let kept = signing_secrets(&events, &settings()).await.unwrap();
-        assert_eq!(made[0].reveal(), kept[0].reveal());
-        let configured = CallbackSettings { signing_secrets: vec![SECRET.into()], ..settings() };
-        assert_eq!(signing_secrets(&events, &configured).await.unwrap()[0].reveal(), SECRET);
-        let broken =
-            CallbackSettings { signing_secrets: vec![SECRET.into(), "hush".into()], ..settings() };
-        let error: SecretsError = signing_secrets(&events, &broken).await.unwrap_err();
-        assert!(error.to_string().starts_with("callbacks.signing_secrets[1]: "), "{error}");
-        assert!(!error.to_string().contains("hush"), "{error}");
     }
 }

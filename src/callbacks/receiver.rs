@@ -1,6 +1,15 @@
 //! A callback receiver for tests: does what it is told, and keeps a book.
 
-use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use http::HeaderMap;
 use parking_lot::Mutex;
@@ -19,6 +28,8 @@ pub(super) enum Act {
     Hang(String),
     /// Writes this, and then a byte at a time.
     Drip(String),
+    /// Writes the first, and then the second again and again, as long as it is read.
+    Flood(String, String),
     /// Resets the connection.
     Reset,
 }
@@ -40,6 +51,8 @@ pub(super) struct Receiver {
 struct Book {
     acts: Mutex<VecDeque<Act>>,
     requests: Mutex<Vec<Received>>,
+    connections: AtomicUsize,
+    written_bytes: AtomicU64,
     arrived: Notify,
 }
 
@@ -71,6 +84,7 @@ impl Receiver {
         let open = book.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                open.connections.fetch_add(1, Relaxed);
                 tokio::spawn(serve(stream, open.clone()));
             }
         });
@@ -87,6 +101,16 @@ impl Receiver {
 
     pub(super) fn requests(&self) -> Vec<Received> {
         self.book.requests.lock().clone()
+    }
+
+    /// How many connections there were.
+    pub(super) fn connections(&self) -> usize {
+        self.book.connections.load(Relaxed)
+    }
+
+    /// How much of its floods the system has taken.
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.book.written_bytes.load(Relaxed)
     }
 
     /// Waits until this many requests have arrived.
@@ -117,6 +141,13 @@ async fn serve(mut stream: TcpStream, book: Arc<Book>) -> io::Result<()> {
             Act::Hang(text) => {
                 stream.write_all(text.as_bytes()).await?;
                 return std::future::pending().await;
+            }
+            Act::Flood(head, piece) => {
+                stream.write_all(head.as_bytes()).await?;
+                loop {
+                    stream.write_all(piece.as_bytes()).await?;
+                    book.written_bytes.fetch_add(piece.len() as u64, Relaxed);
+                }
             }
             Act::Drip(text) => {
                 stream.write_all(text.as_bytes()).await?;

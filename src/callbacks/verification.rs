@@ -1,5 +1,6 @@
 //! What a receiver checks of a callback, as Standard Webhooks say: that it is signed with a secret
-//! the receiver knows, and that its timestamp is of now, so that nobody can send it again later.
+//! the receiver knows, or by the owner of a key it knows, and that its timestamp is of now, so that
+//! nobody can send it again later.
 //!
 //! The bytes are checked as they came; nothing is parsed before.
 
@@ -7,8 +8,11 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::signature::{self, SigningSecret};
-use crate::domain::time::UnixMs;
+use crate::domain::{
+    signature::{InvalidSecret, SigningSecret},
+    signing_key::{InvalidKey, PublicKey},
+    time::UnixMs,
+};
 
 /// How far a timestamp may lie from the receiver's clock, before or after.
 pub const TOLERANCE: Duration = Duration::from_mins(5);
@@ -17,6 +21,32 @@ pub const TOLERANCE: Duration = Duration::from_mins(5);
 const ID: &str = "webhook-id";
 const TIMESTAMP: &str = "webhook-timestamp";
 const SIGNATURE: &str = "webhook-signature";
+
+/// What a receiver checks signatures with.
+#[derive(Clone, Debug)]
+pub enum Verifier {
+    /// The secret they are made with, for those of version `v1`.
+    Secret(Box<SigningSecret>),
+    /// The public key of whoever makes them, for those of version `v1a`.
+    Key(PublicKey),
+}
+
+/// The text is nothing to check signatures with. It is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidVerifier {
+    /// It begins with neither prefix.
+    #[error("a signing secret begins with whsec_, a public key with whpk_")]
+    Prefix,
+    /// It is a private key.
+    #[error("this is a private key, which receivers need not have: give its public key, whpk_…")]
+    Private,
+    /// It begins as a secret and is none.
+    #[error(transparent)]
+    Secret(#[from] InvalidSecret),
+    /// It begins as a public key and is none.
+    #[error(transparent)]
+    Key(#[from] InvalidKey),
+}
 
 /// Why a signature does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,18 +63,18 @@ pub enum Refusal {
     /// The timestamp is too far in the future.
     #[error("its timestamp is {} ahead of this clock; at most {} are allowed", words(*.0), words(TOLERANCE))]
     Early(Duration),
-    /// No signature is that of a known secret.
+    /// No signature is that of a known secret or key.
     #[error("no signature in it was made with this secret over this id, timestamp and body")]
     Signature,
 }
 
-/// Checks a callback against each of `secrets` at the time `now`, and gives the place of the one
-/// it is signed with, from 0.
+/// Checks a callback against each of `verifiers` at the time `now`, and gives the place of the
+/// first one it is signed with, from 0.
 ///
 /// # Errors
 /// [`Refusal`], for the first thing that is wrong.
 pub fn check(
-    secrets: &[SigningSecret],
+    verifiers: &[Verifier],
     headers: &HeaderMap,
     body: &[u8],
     now: UnixMs,
@@ -63,9 +93,28 @@ pub fn check(
     if sent.saturating_sub(now) > TOLERANCE {
         return Err(Refusal::Early(sent.saturating_sub(now)));
     }
-    let holds =
-        |secret: &SigningSecret| signature::verify(secret, id, timestamp_s, body, signatures);
-    secrets.iter().position(holds).ok_or(Refusal::Signature)
+    let holds = |verifier: &Verifier| match verifier {
+        Verifier::Secret(secret) => secret.verify(id, timestamp_s, body, signatures),
+        Verifier::Key(key) => key.verify(id, timestamp_s, body, signatures),
+    };
+    verifiers.iter().position(holds).ok_or(Refusal::Signature)
+}
+
+// === impl Verifier ===
+
+impl Verifier {
+    /// Reads a secret, `whsec_…`, or a public key, `whpk_…`.
+    ///
+    /// # Errors
+    /// [`InvalidVerifier`].
+    pub fn parse(text: &str) -> Result<Self, InvalidVerifier> {
+        match text.split_once('_') {
+            Some(("whsec", _)) => Ok(Self::Secret(SigningSecret::parse(text)?.into())),
+            Some(("whpk", _)) => Ok(Self::Key(PublicKey::parse(text)?)),
+            Some(("whsk", _)) => Err(InvalidVerifier::Private),
+            _ => Err(InvalidVerifier::Prefix),
+        }
+    }
 }
 
 fn words(duration: Duration) -> humantime::FormattedDuration {
@@ -75,6 +124,7 @@ fn words(duration: Duration) -> humantime::FormattedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::signing_key::SigningKey;
 
     const BODY: &str = r#"{"type":"batch.completed"}"#;
 
@@ -82,36 +132,53 @@ mod tests {
     const NOW: UnixMs = UnixMs(1_795_465_006_500);
     const NOW_S: u64 = NOW.0 / 1000;
 
-    fn secrets() -> [SigningSecret; 2] {
-        std::array::from_fn(|_| SigningSecret::generate().unwrap())
+    fn secret(number: u8) -> SigningSecret {
+        SigningSecret::of(&[number; 32])
     }
 
-    fn signed(secret: &SigningSecret, timestamp_s: u64) -> HeaderMap {
-        let signature = signature::sign(std::slice::from_ref(secret), "evt_1", timestamp_s, BODY);
-        let values = [
-            (ID, "evt_1".to_owned()),
-            (TIMESTAMP, timestamp_s.to_string()),
-            (SIGNATURE, signature),
-        ];
+    fn verifiers() -> [Verifier; 2] {
+        [1, 2].map(|number| Verifier::Secret(secret(number).into()))
+    }
+
+    fn headers(timestamp_s: u64, signatures: &str) -> HeaderMap {
+        let timestamp = timestamp_s.to_string();
+        let values = [(ID, "evt_1"), (TIMESTAMP, timestamp.as_str()), (SIGNATURE, signatures)];
         values
             .into_iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect()
     }
 
+    fn signed(number: u8, timestamp_s: u64) -> HeaderMap {
+        headers(timestamp_s, &secret(number).sign("evt_1", timestamp_s, BODY))
+    }
+
     #[test]
     fn the_secret_it_was_signed_with_is_named() {
-        let secrets = secrets();
-        for (place, secret) in secrets.iter().enumerate() {
-            let checked = check(&secrets, &signed(secret, NOW_S), BODY.as_bytes(), NOW);
+        for (place, number) in [1, 2].into_iter().enumerate() {
+            let checked = check(&verifiers(), &signed(number, NOW_S), BODY.as_bytes(), NOW);
             assert_eq!(checked, Ok(place));
         }
     }
 
     #[test]
+    fn a_public_key_verifies_what_its_private_key_has_signed() {
+        let key = SigningKey::of(&[1; 32]).unwrap();
+        let other = SigningKey::of(&[2; 32]).unwrap();
+        let both = [key.public(), other.public()].map(Verifier::Key);
+        // The secret's signature before it is passed over.
+        let signatures = [secret(1).sign("evt_1", NOW_S, BODY), other.sign("evt_1", NOW_S, BODY)];
+        let headers = headers(NOW_S, &signatures.join(" "));
+        assert_eq!(check(&both, &headers, BODY.as_bytes(), NOW), Ok(1));
+        assert_eq!(check(&both[..1], &headers, BODY.as_bytes(), NOW), Err(Refusal::Signature));
+        assert_eq!(check(&both, &headers, b"{}", NOW), Err(Refusal::Signature));
+        assert_eq!(check(&verifiers(), &headers, BODY.as_bytes(), NOW), Ok(0));
+    }
+
+    #[test]
     fn another_secret_or_body_is_refused() {
-        let [ours, other] = secrets();
-        let headers = signed(&other, NOW_S);
+        let [ours, other] = verifiers();
+        let headers = signed(2, NOW_S);
         assert_eq!(check(&[ours], &headers, BODY.as_bytes(), NOW), Err(Refusal::Signature));
         assert_eq!(check(&[other], &headers, b"{}", NOW), Err(Refusal::Signature));
         assert_eq!(check(&[], &headers, BODY.as_bytes(), NOW), Err(Refusal::Signature));
@@ -119,9 +186,8 @@ mod tests {
 
     #[test]
     fn five_minutes_before_and_after_are_allowed_and_no_second_more() {
-        let secrets = secrets();
         let checked =
-            |timestamp_s| check(&secrets, &signed(&secrets[0], timestamp_s), BODY.as_bytes(), NOW);
+            |timestamp_s| check(&verifiers(), &signed(1, timestamp_s), BODY.as_bytes(), NOW);
         assert_eq!(checked(NOW_S - 300), Ok(0));
         assert_eq!(checked(NOW_S + 300), Ok(0));
         assert_eq!(checked(NOW_S - 301), Err(Refusal::Old(Duration::from_secs(301))));
@@ -133,18 +199,38 @@ mod tests {
 
     #[test]
     fn a_header_that_is_missing_or_unreadable_is_named() {
-        let secrets = secrets();
         for name in [ID, TIMESTAMP, SIGNATURE] {
-            let mut headers = signed(&secrets[0], NOW_S);
+            let mut headers = signed(1, NOW_S);
             headers.insert(name, http::HeaderValue::from_bytes(b"\xff").unwrap());
-            let checked = check(&secrets, &headers, BODY.as_bytes(), NOW);
+            let checked = check(&verifiers(), &headers, BODY.as_bytes(), NOW);
             assert_eq!(checked, Err(Refusal::Header(name)));
             headers.remove(name);
-            let checked = check(&secrets, &headers, BODY.as_bytes(), NOW);
+            let checked = check(&verifiers(), &headers, BODY.as_bytes(), NOW);
             assert_eq!(checked, Err(Refusal::Header(name)));
         }
-        let mut headers = signed(&secrets[0], NOW_S);
+        let mut headers = signed(1, NOW_S);
         headers.insert(TIMESTAMP, "soon".parse().unwrap());
-        assert_eq!(check(&secrets, &headers, BODY.as_bytes(), NOW), Err(Refusal::Timestamp));
+        let checked = check(&verifiers(), &headers, BODY.as_bytes(), NOW);
+        assert_eq!(checked, Err(Refusal::Timestamp));
+    }
+
+    #[test]
+    fn what_can_not_be_checked_with_says_why_and_is_not_shown() {
+        let private = SigningKey::of(&[1; 32]).unwrap();
+        let cases = [
+            ("", InvalidVerifier::Prefix),
+            ("hush", InvalidVerifier::Prefix),
+            (private.reveal(), InvalidVerifier::Private),
+            ("whsec_aHVzaA==", InvalidVerifier::Secret(InvalidSecret::Length)),
+            ("whpk_aHVzaA==", InvalidVerifier::Key(InvalidKey::Length)),
+        ];
+        for (text, expected) in cases {
+            let error = Verifier::parse(text).unwrap_err();
+            assert_eq!(error, expected);
+            assert!(!error.to_string().contains("aHVz"), "{error}");
+        }
+        assert!(matches!(Verifier::parse(secret(1).reveal()), Ok(Verifier::Secret(_))));
+        let public = private.public().to_string();
+        assert!(matches!(Verifier::parse(&public), Ok(Verifier::Key(_))));
     }
 }

@@ -202,7 +202,7 @@ fn rows(batches: &[BatchResource], has_header: bool) -> String {
             table::number(counts.sent + counts.delivered),
             table::instant(&batch.created_at),
             took(batch).unwrap_or_default(),
-            callback.map_or_else(String::new, |callback| callback_word(callback.state)),
+            callback.map_or_else(String::new, |callback| callback.state.word().to_owned()),
             batch.reference.clone().unwrap_or_default(),
         ]);
     }
@@ -231,24 +231,13 @@ fn details(batch: &BatchResource) -> String {
 fn callback_text(batch: &BatchResource) -> String {
     match &batch.callback {
         None => "none".to_owned(),
-        Some(callback) => format!("{}, {}", callback_word(callback.state), callback.url),
+        Some(callback) => format!("{}, {}", callback.state.word(), callback.url),
     }
 }
 
 fn took(batch: &BatchResource) -> Option<String> {
     let completed_at = batch.completed_at.as_deref()?;
     table::between(&batch.created_at, completed_at).map(table::duration)
-}
-
-fn callback_word(state: crate::domain::batch::CallbackState) -> String {
-    use crate::domain::batch::CallbackState::{Delivered, Exhausted, Gone, Pending};
-    let word = match state {
-        Pending => "pending",
-        Delivered => "delivered",
-        Exhausted => "exhausted",
-        Gone => "gone",
-    };
-    word.to_owned()
 }
 
 #[cfg(test)]

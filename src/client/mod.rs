@@ -7,6 +7,7 @@
 //! followed. What is read into memory is bounded; lists are read page by page. The API key is
 //! never printed.
 
+mod callbacks;
 mod error;
 mod exchange;
 mod pages;
@@ -20,14 +21,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use reqwest::{RequestBuilder, redirect::Policy};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::value::RawValue;
 use url::{Host, Url};
 
-pub use self::{error::ClientError, pages::BatchFilter, submit::Submitted};
-use crate::{
-    api::model::{AttemptList, BatchResource},
-    domain::ids::BatchId,
+pub use self::{
+    callbacks::CallbackFilter, error::ClientError, pages::BatchFilter, submit::Submitted,
 };
+use crate::{api::model::BatchResource, domain::ids::BatchId};
 
 /// How long a connection may take.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -104,14 +103,6 @@ impl Client {
         self.json(self.get(&format!("/v1/batches/{id}"))).await
     }
 
-    /// The last attempts at a batch's callback.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn attempts(&self, id: BatchId) -> Result<AttemptList, ClientError> {
-        self.json(self.get(&format!("/v1/batches/{id}/callbacks"))).await
-    }
-
     /// Cancels a batch; gives it as it stands then.
     ///
     /// # Errors
@@ -134,23 +125,6 @@ impl Client {
     /// [`ClientError`]; `batch_state` if it is over.
     pub async fn resume(&self, id: BatchId) -> Result<BatchResource, ClientError> {
         self.json(self.post(&format!("/v1/batches/{id}/resume"))).await
-    }
-
-    /// All callbacks, as the server gives them: this version has no type for them.
-    ///
-    /// # Errors
-    /// [`ClientError`]; `not_supported` where the server does not offer it yet.
-    pub async fn callbacks(&self) -> Result<Box<RawValue>, ClientError> {
-        self.json(self.get("/v1/callbacks")).await
-    }
-
-    /// Has a batch's callback delivered again.
-    ///
-    /// # Errors
-    /// [`ClientError`]; `not_supported` where the server does not offer it yet.
-    pub async fn replay_callback(&self, id: BatchId) -> Result<(), ClientError> {
-        let request = self.post(&format!("/v1/batches/{id}/callbacks/replay"));
-        self.exchange(request).await?.success(&self.base).map(drop)
     }
 
     fn get(&self, path: &str) -> RequestBuilder {

@@ -27,7 +27,7 @@ pub struct BatchFilter {
 }
 
 /// A page: its items, and where the next one begins.
-type Page<T> = (Vec<T>, Option<String>);
+pub(super) type Page<T> = (Vec<T>, Option<String>);
 
 // === impl Client ===
 
@@ -44,7 +44,8 @@ impl Client {
         cursor: Option<&str>,
     ) -> Result<BatchList, ClientError> {
         let state = filter.state.map(BatchState::word);
-        let query = query(state, filter.reference.as_deref(), limit, cursor);
+        let filters = [("state", state), ("reference", filter.reference.as_deref())];
+        let query = query(filters, limit, cursor);
         self.json(self.get(&format!("/v1/batches{query}"))).await
     }
 
@@ -76,7 +77,7 @@ impl Client {
         limit: Option<u32>,
         cursor: Option<&str>,
     ) -> Result<MessageList, ClientError> {
-        let query = query(state.map(MessageState::word), None, limit, cursor);
+        let query = query([("state", state.map(MessageState::word))], limit, cursor);
         self.json(self.get(&format!("/v1/batches/{id}/messages{query}"))).await
     }
 
@@ -100,7 +101,7 @@ impl Client {
 }
 
 /// Reads page after page of the server at `url`; gives each one's items, in order.
-fn walk<'a, T, P>(
+pub(super) fn walk<'a, T, P>(
     url: Arc<str>,
     mut page: impl FnMut(Option<String>) -> P + Send + 'a,
 ) -> BoxStream<'a, Result<T, ClientError>>
@@ -126,20 +127,14 @@ where
 }
 
 /// The query of a list, with its question mark; empty if nothing is asked.
-fn query(
-    state: Option<&str>,
-    reference: Option<&str>,
+pub(super) fn query<const N: usize>(
+    filters: [(&str, Option<&str>); N],
     limit: Option<u32>,
     cursor: Option<&str>,
 ) -> String {
     let limit = limit.map(|limit| limit.to_string());
-    let given = [
-        ("state", state),
-        ("reference", reference),
-        ("limit", limit.as_deref()),
-        ("cursor", cursor),
-    ];
-    let given = given.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let given = filters.into_iter().chain([("limit", limit.as_deref()), ("cursor", cursor)]);
+    let given = given.filter_map(|(name, value)| Some((name, value?)));
     let query = Serializer::new(String::new()).extend_pairs(given).finish();
     if query.is_empty() { query } else { format!("?{query}") }
 }
@@ -152,9 +147,13 @@ mod tests {
 
     #[test]
     fn a_query_says_what_is_asked_and_no_more() {
-        assert_eq!(query(None, None, None, None), "");
+        assert_eq!(query([("state", None)], None, None), "");
         assert_eq!(
-            query(Some("running"), Some("a&b=ü"), Some(7), Some("Yjo_")),
+            query(
+                [("state", Some("running")), ("reference", Some("a&b=ü"))],
+                Some(7),
+                Some("Yjo_")
+            ),
             "?state=running&reference=a%26b%3D%C3%BC&limit=7&cursor=Yjo_"
         );
     }

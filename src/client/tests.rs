@@ -14,7 +14,10 @@ use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::{Client, ClientError, is_loopback};
-use crate::{api::model::SubmitBatch, domain::ids::BatchId};
+use crate::{
+    api::model::{ReplayCallbacks, ReplayState, SubmitBatch},
+    domain::ids::BatchId,
+};
 
 const BATCH: &str = r#"{"id": "bat_01M850VKVVFR222NAP7FS08R00", "state": "queued",
     "reference": null, "provider": "mock",
@@ -216,6 +219,35 @@ async fn a_connection_that_breaks_before_the_end_has_submitted_nothing() {
     let error = error.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("the upload broke off"), "{error}");
+}
+
+#[tokio::test]
+async fn an_order_to_replay_is_posted_and_read_back() {
+    let stored = r#"{"since": "2026-12-01T09:00:00.000Z", "state": "gone", "host": null}"#;
+    let stored = answer("202 Accepted", "content-type: application/json\r\n", stored);
+    let server = Server::start([Step::Answer(stored)]).await;
+    let order = ReplayCallbacks {
+        since: "2026-12-01T09:00:00Z".into(),
+        state: ReplayState::Gone,
+        host: None,
+    };
+    let read = server.client().replay_callbacks(&order).await.unwrap();
+    assert_eq!((read.since.as_str(), read.state), ("2026-12-01T09:00:00.000Z", ReplayState::Gone));
+    let request = server.requests.lock()[0].clone();
+    assert!(request.starts_with("POST /v1/callbacks/replay HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("content-type: application/json\r\n"), "{request}");
+    assert!(request.contains(r#""since":"2026-12-01T09:00:00Z","state":"gone""#), "{request}");
+}
+
+#[tokio::test]
+async fn the_feed_is_asked_on_after_an_event() {
+    let list = answer("200 OK", "", r#"{"events": [], "next_cursor": null}"#);
+    let server = Server::start([Step::Answer(list)]).await;
+    let after = id().event();
+    let read = server.client().events_after(Some(after), Some(7)).await.unwrap();
+    assert!(read.events.is_empty() && read.next_cursor.is_none());
+    let request = server.requests.lock()[0].clone();
+    assert!(request.starts_with(&format!("GET /v1/events?after={after}&limit=7 ")), "{request}");
 }
 
 #[tokio::test]

@@ -47,6 +47,9 @@ fn report(swept: &crate::store::Swept) {
     if swept.uploads_dropped > 0 {
         tracing::warn!(uploads = swept.uploads_dropped, "uploads that stopped were dropped");
     }
+    if swept.events_replayed > 0 {
+        tracing::info!(events = swept.events_replayed, "callbacks are delivered again, as ordered");
+    }
     if swept.batches_purged > 0 {
         tracing::info!(batches = swept.batches_purged, "batches and dropped uploads were erased");
     }

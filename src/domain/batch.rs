@@ -27,13 +27,40 @@ pub struct BatchSpec {
     pub metadata: Option<String>,
 }
 
-/// Where and with which headers the completion is reported.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Where, with which headers, and of what the client is told.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallbackSpec {
     /// The URL as the client gave it.
     pub url: String,
+    /// Its host and port, as [`CallbackUrl::host_and_port`](super::callback_url::CallbackUrl)
+    /// gives them: callbacks to one host wait and fail together.
+    pub host: String,
     /// Headers to add: secrets, never shown.
     pub headers: Vec<(String, String)>,
+    /// The secret to sign with instead of the account's; never shown.
+    pub secret: Option<String>,
+    /// What is reported besides the completion.
+    pub events: Wanted,
+}
+
+/// The events that a client wants besides the completion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// `batch.dispatched`: nothing is left to be submitted.
+    pub dispatched: bool,
+    /// `message.failed`, for each message that fails.
+    pub failures: bool,
+    /// `batch.progress`, and how often.
+    pub progress: Option<Pace>,
+}
+
+/// How often progress is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pace {
+    /// Whenever so many more percent of the messages are final, 1 to 99.
+    Percent(u8),
+    /// So many milliseconds after the last report, if more messages are final.
+    Every(u64),
 }
 
 /// Where a batch stands.
@@ -68,6 +95,8 @@ pub enum CallbackState {
     Exhausted,
     /// The receiver answered 410.
     Gone,
+    /// It told of progress, and was not delivered: the next one tells more.
+    Skipped,
 }
 
 /// How many messages are in each final state.
@@ -149,11 +178,15 @@ impl std::str::FromStr for BatchState {
 // === impl CallbackState ===
 
 impl CallbackState {
-    const WORDS: [(Self, &'static str); 4] = [
+    /// The states that nothing more follows from.
+    pub const ENDED: [Self; 4] = [Self::Delivered, Self::Exhausted, Self::Gone, Self::Skipped];
+
+    const WORDS: [(Self, &'static str); 5] = [
         (Self::Pending, "pending"),
         (Self::Delivered, "delivered"),
         (Self::Exhausted, "exhausted"),
         (Self::Gone, "gone"),
+        (Self::Skipped, "skipped"),
     ];
 
     /// The word clients read and the store keeps.
@@ -247,7 +280,8 @@ mod tests {
     #[test]
     fn callback_headers_are_never_printed() {
         let headers = vec![("x-api-token".into(), "hush".into())];
-        let callback = CallbackSpec { url: "https://a.example/?token=hush".into(), headers };
+        let url = "https://a.example/?token=hush".into();
+        let callback = CallbackSpec { url, headers, ..CallbackSpec::default() };
         assert!(!format!("{callback:?}").contains("hush"));
     }
 }

@@ -1,21 +1,65 @@
-//! The completion event: what the callback says.
+//! Events: what callbacks say.
 //!
-//! It is rendered once, from a batch whose last message is final, and stored; every attempt and
-//! every replay sends the stored bytes. It is a message, not a data transfer: below 8 KiB, since
-//! reference, metadata and the public URL are bounded at intake.
+//! An event is a frozen fact: its body is rendered once and stored, and every attempt and every
+//! replay sends the stored bytes. It is a message, not a data transfer: below 8 KiB, since
+//! reference, metadata and the public URL are bounded at intake. A batch has one completion event;
+//! the others are made only if its client asked for them. `sequence` gives a batch's events their
+//! order, the completion is the last.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
     batch::{Batch, Counts},
-    ids::BatchId,
+    ids::{BatchId, EventId, MessageId},
     message::FinalState,
+    outcome::SendError,
     time::UnixMs,
 };
 
 /// The longest event body, in bytes.
 pub const EVENT_BYTES_MAX: usize = 8 * 1024;
+
+/// An event, as it was created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its id, the same at every attempt.
+    pub id: EventId,
+    /// Its batch.
+    pub batch: BatchId,
+    /// Its place among the events of its batch, from 1.
+    pub sequence: u32,
+    /// When it came about.
+    pub at: UnixMs,
+    /// What came about.
+    pub what: Occurrence,
+}
+
+/// What an event reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occurrence {
+    /// Every message is final.
+    Completed,
+    /// Nothing is left to be submitted; these were the counts.
+    Dispatched(Counts),
+    /// These were the counts, on the way.
+    Progress(Counts),
+    /// The message with this index failed.
+    MessageFailed(u32),
+}
+
+/// A message that failed, as its event tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailedMessage {
+    /// The number as the client gave it.
+    pub to: String,
+    /// The client's own name for it.
+    pub reference: Option<String>,
+    /// Tries used up.
+    pub attempts: u8,
+    /// Why it failed.
+    pub error: Option<SendError>,
+}
 
 /// Counts as clients read them: in batch resources and in events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -43,17 +87,20 @@ pub struct CountsView {
 }
 
 #[derive(Serialize)]
-struct Completed<'a> {
+struct Body<'a, D> {
     r#type: &'static str,
     #[serde(serialize_with = "UnixMs::rfc3339")]
     timestamp: UnixMs,
-    data: Data<'a>,
+    data: &'a D,
 }
 
 #[derive(Serialize)]
-struct Data<'a> {
+struct BatchData<'a> {
     batch_id: BatchId,
-    state: &'static str,
+    sequence: u32,
+    /// Only of the batch's end: on the way it would be old news.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
     reference: Option<&'a str>,
     counts: CountsView,
     created_at: String,
@@ -63,32 +110,128 @@ struct Data<'a> {
     metadata: Option<&'a RawValue>,
 }
 
-/// The body of the completion event of `batch`, every message of which is final. `public_url` is
-/// where clients reach the API.
+#[derive(Serialize)]
+struct MessageData<'a> {
+    batch_id: BatchId,
+    sequence: u32,
+    batch_reference: Option<&'a str>,
+    message: MessageBody<'a>,
+}
+
+#[derive(Serialize)]
+struct MessageBody<'a> {
+    id: String,
+    index: u32,
+    to: &'a str,
+    reference: Option<&'a str>,
+    state: &'static str,
+    attempts: u8,
+    error: Option<ErrorBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    code: &'a str,
+    detail: &'a str,
+    provider_code: Option<&'a str>,
+    permanent: bool,
+}
+
+/// The body of `event`, which belongs to `batch`; `failed` is the message it is about, if it is
+/// about one. `public_url` is where clients reach the API.
 #[must_use]
-pub fn render(batch: &Batch, public_url: &str) -> String {
-    let metadata = batch.spec.metadata.as_deref().unwrap_or("{}");
-    let event = Completed {
-        r#type: "batch.completed",
-        timestamp: batch.completed_at.unwrap_or_default(),
-        data: Data {
-            batch_id: batch.id,
-            state: batch.state.word(),
-            reference: batch.spec.reference.as_deref(),
-            counts: batch.counts.into(),
-            created_at: batch.created_at().to_string(),
-            started_at: batch.started_at.map(|at| at.to_string()),
-            completed_at: batch.completed_at.map(|at| at.to_string()),
-            results_url: format!(
-                "{}/v1/batches/{}/messages",
-                public_url.trim_end_matches('/'),
-                batch.id
-            ),
-            metadata: serde_json::from_str(metadata).ok(),
-        },
-    };
+pub fn render(
+    event: &Event,
+    batch: &Batch,
+    failed: Option<&FailedMessage>,
+    public_url: &str,
+) -> String {
+    match event.what {
+        Occurrence::Completed => {
+            let end = (Some(batch.state.word()), batch.completed_at);
+            body(event, &batch_data(event, batch, batch.counts, end, public_url))
+        }
+        Occurrence::Dispatched(counts) | Occurrence::Progress(counts) => {
+            body(event, &batch_data(event, batch, counts, (None, None), public_url))
+        }
+        Occurrence::MessageFailed(index) => {
+            body(event, &message_data(event, batch, index, failed.unwrap_or(&UNTOLD)))
+        }
+    }
+}
+
+/// What is told of a message whose record is not to be had any more.
+const UNTOLD: FailedMessage =
+    FailedMessage { to: String::new(), reference: None, attempts: 0, error: None };
+
+fn body(event: &Event, data: &impl Serialize) -> String {
+    let body = Body { r#type: event.what.word(), timestamp: event.at, data };
     // Strings, numbers and a JSON text that was parsed at intake: nothing here can fail to render.
-    serde_json::to_string(&event).unwrap_or_default()
+    serde_json::to_string(&body).unwrap_or_default()
+}
+
+fn batch_data<'a>(
+    event: &Event,
+    batch: &'a Batch,
+    counts: Counts,
+    (state, completed_at): (Option<&'static str>, Option<UnixMs>),
+    public_url: &str,
+) -> BatchData<'a> {
+    let public_url = public_url.trim_end_matches('/');
+    BatchData {
+        batch_id: batch.id,
+        sequence: event.sequence,
+        state,
+        reference: batch.spec.reference.as_deref(),
+        counts: counts.into(),
+        created_at: batch.created_at().to_string(),
+        started_at: batch.started_at.map(|at| at.to_string()),
+        completed_at: completed_at.map(|at| at.to_string()),
+        results_url: format!("{public_url}/v1/batches/{}/messages", batch.id),
+        metadata: serde_json::from_str(batch.spec.metadata.as_deref().unwrap_or("{}")).ok(),
+    }
+}
+
+fn message_data<'a>(
+    event: &Event,
+    batch: &'a Batch,
+    index: u32,
+    failed: &'a FailedMessage,
+) -> MessageData<'a> {
+    MessageData {
+        batch_id: batch.id,
+        sequence: event.sequence,
+        batch_reference: batch.spec.reference.as_deref(),
+        message: MessageBody {
+            id: MessageId { batch: batch.id, index }.to_string(),
+            index,
+            to: &failed.to,
+            reference: failed.reference.as_deref(),
+            state: FinalState::Failed.word(),
+            attempts: failed.attempts,
+            error: failed.error.as_ref().map(|error| ErrorBody {
+                code: &error.code,
+                detail: &error.detail,
+                provider_code: error.provider_code.as_deref(),
+                permanent: error.permanent,
+            }),
+        },
+    }
+}
+
+// === impl Occurrence ===
+
+impl Occurrence {
+    /// The event's type, as receivers read it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Completed => "batch.completed",
+            Self::Dispatched(_) => "batch.dispatched",
+            Self::Progress(_) => "batch.progress",
+            Self::MessageFailed(_) => "message.failed",
+        }
+    }
 }
 
 // === impl CountsView ===
@@ -133,10 +276,19 @@ mod tests {
         }
     }
 
+    fn of(batch: &Batch, what: Occurrence) -> Event {
+        let at = batch.completed_at.unwrap();
+        Event { id: batch.id.event(), batch: batch.id, sequence: 1, at, what }
+    }
+
+    fn completion(batch: &Batch, public_url: &str) -> String {
+        render(&of(batch, Occurrence::Completed), batch, None, public_url)
+    }
+
     #[test]
     fn the_event_tells_the_frozen_batch() {
         let batch = completed("spring", r#"{"b": 1, "a": [1.10]}"#);
-        let body = render(&batch, "https://sms.example/");
+        let body = completion(&batch, "https://sms.example/");
         let event: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(event["type"], "batch.completed");
         assert_eq!(event["timestamp"], "2026-09-21T14:13:20.250Z");
@@ -154,6 +306,48 @@ mod tests {
         let reference = "\u{1}".repeat(256);
         let metadata = format!("\"{}\"", "x".repeat(4094));
         let url = format!("https://{}.example", "a".repeat(200));
-        assert!(render(&completed(&reference, &metadata), &url).len() < EVENT_BYTES_MAX);
+        let batch = completed(&reference, &metadata);
+        assert!(completion(&batch, &url).len() < EVENT_BYTES_MAX);
+        let failed = FailedMessage {
+            to: "\u{1}".repeat(64),
+            reference: Some(reference),
+            attempts: 6,
+            error: Some(SendError::permanent("provider_rejected", "x".repeat(500))),
+        };
+        let event = of(&batch, Occurrence::MessageFailed(7));
+        assert!(render(&event, &batch, Some(&failed), &url).len() < EVENT_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_happens_on_the_way_is_told_with_the_counts_of_its_moment() {
+        let batch = completed("spring", "{}");
+        let counts = Counts { total: 2, sending: 1, ended: FinalCounts::default() };
+        let body = render(&of(&batch, Occurrence::Progress(counts)), &batch, None, "http://a");
+        let event: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(event["type"], "batch.progress");
+        assert_eq!(event["data"]["sequence"], 1);
+        assert_eq!(event["data"]["counts"]["sending"], 1);
+        assert_eq!(event["data"]["counts"]["sent"], 0);
+        assert!(event["data"]["completed_at"].is_null() && event["data"].get("state").is_none());
+    }
+
+    #[test]
+    fn a_failed_message_is_told_with_its_error() {
+        let batch = completed("spring", "{}");
+        let error =
+            SendError::permanent("invalid_number", "no such number").with_provider_code("9");
+        let failed = FailedMessage {
+            to: "+15551230001".into(),
+            reference: Some("user-42".into()),
+            attempts: 1,
+            error: Some(error),
+        };
+        let event = of(&batch, Occurrence::MessageFailed(1));
+        let body = render(&event, &batch, Some(&failed), "http://a");
+        let event: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let message = &event["data"]["message"];
+        assert_eq!(message["id"], format!("{}.1", batch.id));
+        assert_eq!(message["error"]["provider_code"], "9");
+        assert_eq!(event["data"]["batch_reference"], "spring");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A batch's id is a ULID: sortable by creation time, and its lowest ten bits (the last two
 //! characters of the text) name the store partition that holds the batch, so that an id alone is
-//! enough to find it. The completion event shares its batch's ULID: one batch, one event.
+//! enough to find it. The completion event shares its batch's ULID: one batch, one completion. The
+//! ids of a batch's further events count up from there, above the bits of the partition.
 
 use std::{fmt, str::FromStr};
 
@@ -18,8 +19,8 @@ pub const PARTITIONS_MAX: u16 = 1 << 10;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(Ulid);
 
-/// A completion event's id: `evt_` and the ULID of its batch.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// An event's id: `evt_` and a ULID, for the completion event that of its batch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(Ulid);
 
 /// A message's id: `<batch id>.<index>`, the index counted from 0 in the order given.
@@ -78,7 +79,15 @@ impl BatchId {
     /// The id of this batch's completion event.
     #[must_use]
     pub fn event(self) -> EventId {
-        EventId(self.0)
+        self.further_event(0)
+    }
+
+    /// The id of another event of this batch: `number` tells them apart, and is 0 for the
+    /// completion event alone. The same number is the same event, whoever makes it.
+    #[must_use]
+    pub fn further_event(self, number: u64) -> EventId {
+        let above_partition = u128::from(number) * u128::from(PARTITIONS_MAX);
+        EventId(Ulid(self.0.0.wrapping_add(above_partition)))
     }
 }
 
@@ -117,6 +126,50 @@ impl<'de> Deserialize<'de> for BatchId {
 }
 
 // === impl EventId ===
+
+impl EventId {
+    /// The partition of the store that holds this event and its batch.
+    #[must_use]
+    pub fn partition(self) -> u16 {
+        BatchId(self.0).partition()
+    }
+
+    /// The 26 characters without the prefix, as the store keys them.
+    #[must_use]
+    pub fn ulid(self) -> String {
+        self.0.to_string()
+    }
+
+    /// Reads what [`EventId::ulid`] wrote.
+    ///
+    /// # Errors
+    /// [`InvalidId`] if the text is no ULID.
+    pub fn from_ulid(text: &str) -> Result<Self, InvalidId> {
+        parse_ulid(text, "event").map(Self)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let ulid = text.strip_prefix("evt_").ok_or(InvalidId { kind: "event" })?;
+        Self::from_ulid(ulid)
+    }
+}
+
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -176,6 +229,18 @@ mod tests {
         let one = BatchId::new(UnixMs(1), 0xdead_beef_0000, 7).to_string();
         let two = BatchId::new(UnixMs(2), 0x1234_5678_ffff, 7).to_string();
         assert_eq!(one[one.len() - 2..], two[two.len() - 2..]);
+    }
+
+    #[test]
+    fn the_events_of_a_batch_count_up_above_its_partition() {
+        let batch = BatchId::new(UnixMs(1), 0x1f << 10, 7);
+        assert_eq!(batch.event().ulid(), batch.ulid());
+        assert_eq!(batch.ulid(), "00000000010000000000000Z07");
+        let (one, many) = (batch.further_event(1), batch.further_event(1 << 33));
+        assert_eq!(one.ulid(), "00000000010000000000001007");
+        assert_eq!((one.partition(), many.partition()), (7, 7));
+        assert_ne!(many, one);
+        assert_eq!(many.to_string().parse::<EventId>().unwrap(), many);
     }
 
     #[test]

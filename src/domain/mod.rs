@@ -14,6 +14,8 @@ pub mod recipient;
 pub mod record;
 pub mod retry;
 pub mod retry_after;
+pub mod signature;
+pub mod signing_key;
 pub mod template;
 pub mod time;
 pub mod units;

@@ -1,14 +1,19 @@
 //! What fits its type and still makes no sense: limits, and keys that must agree with each other.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::Settings;
 use crate::{
-    callbacks::SigningSecret,
-    domain::{chunk::CHUNK_MESSAGES_MAX, ids::PARTITIONS_MAX},
+    domain::{
+        chunk::CHUNK_MESSAGES_MAX, ids::PARTITIONS_MAX, signature::SigningSecret,
+        signing_key::SigningKey,
+    },
     providers::registry,
     store::{RETENTION_MAX, embedded},
 };
@@ -18,6 +23,18 @@ const LEASE_MIN: Duration = Duration::from_secs(1);
 
 /// The longest public URL, in bytes, so that a callback's body keeps its bound.
 const PUBLIC_URL_BYTES_MAX: usize = 256;
+
+/// The most secrets, or keys, that sign one callback: each adds a signature to its header.
+const SIGNERS_MAX: usize = 8;
+
+/// The most networks, or ports, in one list: every callback is judged by all of them.
+const RULES_MAX: usize = 256;
+
+/// The most name servers: a lookup may ask all of them.
+const DNS_SERVERS_MAX: usize = 8;
+
+/// Where most clouds keep a machine's credentials.
+const METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 
 /// The longest name of a provider or account, in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -124,13 +141,44 @@ impl Settings {
         let callbacks = &self.callbacks;
         findings.at_least("callbacks.timeout", !callbacks.timeout.is_zero());
         findings.at_least("callbacks.concurrency", callbacks.concurrency > 0);
-        for (index, secret) in callbacks.signing_secrets.iter().enumerate() {
-            if let Err(error) = SigningSecret::parse(secret.expose_secret()) {
-                findings.error(&format!("callbacks.signing_secrets[{index}]"), error);
+        findings.check_secrets("callbacks.signing_secrets", &callbacks.signing_secrets);
+        let keys = &callbacks.signing_keys;
+        findings.at_most("callbacks.signing_keys", keys.len(), SIGNERS_MAX);
+        for (index, key) in keys.iter().enumerate() {
+            if let Err(error) = SigningKey::parse(key.expose_secret()) {
+                findings.error(&format!("callbacks.signing_keys[{index}]"), error);
             }
         }
         if callbacks.schedule.is_empty() {
             findings.error("callbacks.schedule", "must have at least one delay");
+        }
+        self.check_callback_rules(findings);
+    }
+
+    fn check_callback_rules(&self, findings: &mut Findings) {
+        let callbacks = &self.callbacks;
+        for (key, rules) in [
+            ("callbacks.allow_networks", callbacks.allow_networks.len()),
+            ("callbacks.deny_networks", callbacks.deny_networks.len()),
+            ("callbacks.allow_ports", callbacks.allow_ports.len()),
+            ("callbacks.deny_ports", callbacks.deny_ports.len()),
+        ] {
+            findings.at_most(key, rules, RULES_MAX);
+        }
+        let servers = &callbacks.dns_servers;
+        findings.at_most("callbacks.dns_servers", servers.len(), DNS_SERVERS_MAX);
+        for (index, server) in servers.iter().enumerate() {
+            if server.port() == 0 || server.ip().is_unspecified() {
+                let detail = "must be an address and a port, as in \"10.0.0.53:53\"";
+                findings.error(&format!("callbacks.dns_servers[{index}]"), detail);
+            }
+        }
+        let mut wide = callbacks.allow_networks.iter().filter(|network| !network.is_single());
+        if let Some(network) = wide.find(|network| network.holds(METADATA))
+            && callbacks.rules().judge_address(METADATA).is_ok()
+        {
+            let detail = format!("{network} opens the metadata services of clouds, {METADATA}");
+            findings.warn("callbacks.allow_networks", detail);
         }
     }
 
@@ -141,6 +189,7 @@ impl Settings {
             if account.api_key_hashes.is_empty() {
                 findings.warn(&key, "has no API key, so nobody can use it");
             }
+            findings.check_secrets(&format!("{key}.signing_secrets"), &account.signing_secrets);
         }
     }
 
@@ -182,6 +231,21 @@ impl Findings {
     fn at_least(&mut self, key: &str, above_zero: bool) {
         if !above_zero {
             self.error(key, "must be more than 0");
+        }
+    }
+
+    fn at_most(&mut self, key: &str, items: usize, items_max: usize) {
+        if items > items_max {
+            self.error(key, format!("must have at most {items_max} items"));
+        }
+    }
+
+    fn check_secrets(&mut self, key: &str, secrets: &[SecretString]) {
+        self.at_most(key, secrets.len(), SIGNERS_MAX);
+        for (index, secret) in secrets.iter().enumerate() {
+            if let Err(error) = SigningSecret::parse(secret.expose_secret()) {
+                self.error(&format!("{key}[{index}]"), error);
+            }
         }
     }
 
@@ -239,8 +303,13 @@ mod tests {
             ("worker.chunk_size", "WORKER__CHUNK_SIZE", "10001"),
             ("worker.lease", "WORKER__LEASE", "999ms"),
             ("callbacks.signing_secrets[0]", "CALLBACKS__SIGNING_SECRETS", "aGVsbG8="),
+            ("callbacks.signing_keys[0]", "CALLBACKS__SIGNING_KEYS", "whsk_aGVsbG8="),
+            ("callbacks.signing_keys", "CALLBACKS__SIGNING_KEYS", "1,2,3,4,5,6,7,8,9"),
             ("callbacks.schedule", "CALLBACKS__SCHEDULE", ""),
             ("callbacks.timeout", "CALLBACKS__TIMEOUT", "0s"),
+            ("callbacks.dns_servers[1]", "CALLBACKS__DNS_SERVERS", "10.0.0.53:53,0.0.0.0:53"),
+            ("callbacks.dns_servers[0]", "CALLBACKS__DNS_SERVERS", "[::1]:0"),
+            ("callbacks.deny_ports", "CALLBACKS__DENY_PORTS", &"25,".repeat(257)),
             ("log.filter", "LOG__FILTER", "ringback=loud"),
             ("providers.mock.max_in_flight", "PROVIDERS__MOCK__MAX_IN_FLIGHT", "0"),
             ("providers.a b", "PROVIDERS__A B__KIND", "mock"),
@@ -249,6 +318,20 @@ mod tests {
             let named = format!("{key}: ");
             assert!(errors.iter().any(|error| error.starts_with(&named)), "{key}: {errors:?}");
         }
+    }
+
+    #[test]
+    fn an_accounts_secret_that_is_none_is_named_and_not_shown() {
+        let hash = format!("sha256:{}", "0a".repeat(32));
+        let secrets = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw,whsec_aHVzaA==";
+        let errors = check(&[
+            ("ACCOUNTS__ACME__API_KEY_HASHES", &hash),
+            ("ACCOUNTS__ACME__SIGNING_SECRETS", secrets),
+        ])
+        .errors;
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].starts_with("accounts.acme.signing_secrets[1]: "), "{errors:?}");
+        assert!(!errors[0].contains("aHVz"), "{errors:?}");
     }
 
     #[test]
@@ -270,5 +353,49 @@ mod tests {
         let nowhere =
             check(&[("SERVER__LISTEN", "0.0.0.0:8080"), ("ACCOUNTS__ACME__API_KEY_HASHES", &hash)]);
         assert!(nowhere.warnings[0].starts_with("server.public_url: "), "{nowhere:?}");
+        let all = ("CALLBACKS__ALLOW_NETWORKS", "10.0.0.0/8,0.0.0.0/0");
+        let open = check(&[all]);
+        assert!(open.warnings[0].starts_with("callbacks.allow_networks: 0.0.0.0/0 "), "{open:?}");
+        let closed = check(&[all, ("CALLBACKS__DENY_NETWORKS", "169.254.0.0/16")]);
+        assert_eq!(closed, Findings::default());
+    }
+
+    #[test]
+    fn networks_and_ports_that_are_none_are_named_and_explained() {
+        for (key, variable, value, told) in [
+            ("allow_networks", "ALLOW_NETWORKS", "10.1.0.0/16,10.1.2.3/16", "10.1.0.0/16 is one"),
+            ("deny_networks", "DENY_NETWORKS", "10.1/16", "not a network"),
+            ("allow_ports", "ALLOW_PORTS", "443,90-80", "not a port"),
+            ("deny_ports", "DENY_PORTS", "http", "not a port"),
+            ("dns_servers", "DNS_SERVERS", "10.0.0.53", "socket address"),
+            ("https_only", "HTTPS_ONLY", "maybe", "boolean"),
+        ] {
+            let variable = format!("RINGBACK__CALLBACKS__{variable}");
+            let layers = Layers::read(None, [(variable.into(), value.into())]).unwrap();
+            let error = layers.settings().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("callbacks.{key}")), "{error}");
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_as_a_list_of_networks_and_ports_is_shown_so() {
+        let layers = Layers::read(
+            None,
+            [
+                ("RINGBACK__CALLBACKS__ALLOW_NETWORKS".into(), "10.1.0.0/16, ::1".into()),
+                ("RINGBACK__CALLBACKS__ALLOW_PORTS".into(), "443,8000-8999".into()),
+                ("RINGBACK__CALLBACKS__DNS_SERVERS".into(), "10.0.0.53:53,[fd00::53]:5353".into()),
+            ],
+        );
+        let shown = layers.unwrap().shown().unwrap();
+        let shown: String = shown.split_whitespace().collect();
+        for list in [
+            r#"allow_networks=["10.1.0.0/16","::1/128",]"#,
+            r#"allow_ports=["443","8000-8999",]"#,
+            r#"dns_servers=["10.0.0.53:53","[fd00::53]:5353",]"#,
+        ] {
+            assert!(shown.contains(list), "{shown}");
+        }
     }
 }

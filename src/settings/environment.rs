@@ -99,7 +99,12 @@ fn insert(table: &mut Map<String, Value>, steps: &[&str], value: Value) -> Resul
 
 fn kind(steps: &[&str], text: &str) -> ValueKind {
     match steps {
-        ["callbacks", "schedule" | "signing_secrets"] | ["accounts", _, "api_key_hashes"] => {
+        [
+            "callbacks",
+            "allow_networks" | "allow_ports" | "deny_networks" | "deny_ports" | "dns_servers"
+            | "schedule" | "signing_keys" | "signing_secrets",
+        ]
+        | ["accounts", _, "api_key_hashes" | "signing_secrets"] => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             ValueKind::from(items.map(str::to_owned).collect::<Vec<_>>())
         }

@@ -57,8 +57,9 @@ pub trait Dispatch: Send + Sync {
     async fn paused(&self, provider: &str) -> Result<Duration, StoreError>;
 
     /// Takes back chunks whose leases ran out, closes chunks of canceled batches, puts what is due
-    /// back in the ring, drops dead uploads, and erases what was kept long enough. Bounded; to be
-    /// repeated at once while [`Swept::more`].
+    /// back in the ring, drops dead uploads, carries out orders to replay events at a measured pace,
+    /// and erases what was kept long enough. Bounded; to be repeated at once while
+    /// [`Swept::more`].
     ///
     /// # Errors
     /// [`StoreError`]. Any number of processes may sweep at once.
@@ -235,6 +236,8 @@ pub struct Swept {
     pub uploads_dropped: u64,
     /// Batches that were erased.
     pub batches_purged: u64,
+    /// Events that are delivered again, as was ordered.
+    pub events_replayed: u64,
     /// Whether a bound was reached, so that more is to be done at once.
     pub more: bool,
 }
@@ -257,6 +260,7 @@ impl std::ops::AddAssign for Swept {
         self.batches_due += other.batches_due;
         self.uploads_dropped += other.uploads_dropped;
         self.batches_purged += other.batches_purged;
+        self.events_replayed += other.events_replayed;
         self.more |= other.more;
     }
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::{ReplayError, ReplayOrder, StoreError};
 use crate::domain::{
     batch::{BatchSpec, BatchState},
     chunk::NewChunk,
@@ -66,6 +66,20 @@ pub trait Intake: Send + Sync {
     /// # Errors
     /// [`WishError`]. Resuming a running batch changes nothing.
     async fn resume(&self, account: &str, id: BatchId) -> Result<(), WishError>;
+
+    /// Has a batch's completion event delivered again, at once and from the beginning of the
+    /// schedule.
+    ///
+    /// # Errors
+    /// [`ReplayError`]. An event that is under way is left as it is.
+    async fn replay(&self, account: &str, id: BatchId) -> Result<(), ReplayError>;
+
+    /// Has ended events delivered again that match `order`. The order is kept until it is carried
+    /// out, by [`Dispatch::sweep`](super::Dispatch::sweep).
+    ///
+    /// # Errors
+    /// [`StoreError`]. Ordering again, with the same nonce, changes nothing.
+    async fn order_replay(&self, account: &str, order: &ReplayOrder) -> Result<(), StoreError>;
 
     /// The number of partitions new batches are spread over.
     fn partitions(&self) -> u16;

@@ -11,6 +11,7 @@ mod callbacks;
 mod dispatch;
 mod doorbell;
 pub mod embedded;
+mod event_body;
 mod intake;
 mod reading;
 pub mod redis;
@@ -21,12 +22,17 @@ use std::{sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
 
-pub use callbacks::{Attempt, AttemptEnd, Callbacks, EVENT_DELAY_MAX, TakenEvent, Verdict};
+pub use callbacks::{
+    Attempt, AttemptEnd, Callbacks, EVENT_DELAY_MAX, EVENT_LEASE_MAX, EventFilter, EventView,
+    HostLimits, HostSign, Recorded, ReplayError, ReplayOrder, TakenEvent, Verdict, WELCOME_KEPT,
+};
+use callbacks::{ORDER_KNOWN, is_of_host};
 pub use dispatch::{
     Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Release, Settled, Settlement, Standing,
     Swept, Token, Waiting, Wish,
 };
 pub use doorbell::{Doorbell, Listener, Ring};
+pub use event_body::event_body;
 pub use intake::{Draft, IdempotencyKey, Intake, IntakeError, Opened, Upload, WishError};
 pub use reading::{
     AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading, Stats,
@@ -49,15 +55,17 @@ pub struct Store {
     pub doorbell: Doorbell,
 }
 
-/// The times that every operation of a store goes by.
+/// The rules that every operation of a store goes by.
 #[derive(Clone, Copy, Debug)]
-pub struct StoreTimes {
+pub struct StoreRules {
     /// How long a worker holds a chunk without a heartbeat.
     pub lease: Duration,
     /// How long an upload lives without another piece of it.
     pub upload_lease: Duration,
     /// How long a batch is kept once it is final and its callback has ended.
     pub retention: Duration,
+    /// What one receiver's host gets.
+    pub hosts: HostLimits,
 }
 
 /// The store can't be used as it is, and waiting would not change that.
@@ -75,11 +83,11 @@ pub enum OpenError {
 ///
 /// # Errors
 /// [`OpenError`].
-pub async fn open(settings: &StoreSettings, times: StoreTimes) -> Result<Store, OpenError> {
+pub async fn open(settings: &StoreSettings, rules: StoreRules) -> Result<Store, OpenError> {
     if embedded::folder(settings.url.expose_secret()).is_some() {
-        return Ok(embedded::open(settings, times).await?);
+        return Ok(embedded::open(settings, rules).await?);
     }
-    Ok(redis::connect(settings, times).await?)
+    Ok(redis::connect(settings, rules).await?)
 }
 
 /// The store did not do what it was asked.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use super::{AttemptEnd, StoreError};
+use super::{AttemptEnd, EventFilter, EventView, StoreError};
 use crate::domain::{
     batch::{Batch, BatchState, CallbackState},
-    ids::BatchId,
+    ids::{BatchId, EventId},
     message::{FinalState, MessageState},
     outcome::SendError,
     time::UnixMs,
@@ -57,6 +57,33 @@ pub trait Reading: Send + Sync {
         account: &str,
         id: BatchId,
     ) -> Result<Option<AttemptsView>, StoreError>;
+
+    /// Events of an account that match, newest first, from among the `limit` next older than
+    /// `before`; and the id to go on before, unless the end is reached. `None` if `before` is no
+    /// event of the account's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn events(
+        &self,
+        account: &str,
+        filter: &EventFilter,
+        before: Option<EventId>,
+        limit: usize,
+    ) -> Result<Option<(Vec<EventView>, Option<EventId>)>, StoreError>;
+
+    /// The `limit` events of an account that were created next after `after`, oldest first; from
+    /// the oldest on if nothing is said. No event ever comes in before one that was given. `None`
+    /// if `after` is no event of the account's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn events_after(
+        &self,
+        account: &str,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Option<Vec<EventView>>, StoreError>;
 
     /// Figures for the metrics.
     ///
@@ -166,16 +193,16 @@ impl BatchFilter {
 // === impl AttemptsView ===
 
 impl AttemptsView {
-    /// The view of `attempts` as the store keeps them, at `now`, of an event that is `due`.
+    /// The view of `attempts` as the store keeps them. The last one is under way if its event is
+    /// held; else it waits for its next attempt until `due`.
     pub(super) fn new(
         mut attempts: Vec<AttemptRecord>,
         due: Option<UnixMs>,
-        now: UnixMs,
+        is_held: bool,
         callback: CallbackState,
     ) -> Self {
         let last = attempts.last_mut().filter(|last| last.end == AttemptEnd::interrupted());
-        if let Some(last) = last.filter(|_| due.is_some_and(|due| due > now)) {
-            // Its lease runs: it is under way.
+        if let Some(last) = last.filter(|_| is_held) {
             last.end = AttemptEnd::default();
         }
         let pending = callback == CallbackState::Pending;

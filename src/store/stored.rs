@@ -8,15 +8,28 @@ use std::ops::Range;
 
 use super::{MessageView, StoreError};
 use crate::domain::{
-    batch::BatchSpec,
+    batch::{Batch, BatchSpec, CallbackSpec, Counts, FinalCounts, Pace},
     chunk,
-    ids::BatchId,
+    event::{Event, Occurrence},
+    ids::{BatchId, EventId},
     message::{FinalState, MessageState},
     record::{self, Record},
     time::UnixMs,
 };
 
-const SPEC_VERSION: u8 = 1;
+const SPEC_VERSION: u8 = 2;
+
+/// An event's own part, as stores keep it.
+pub(super) struct StoredEvent {
+    /// `completed`, `dispatched`, `progress` or `failed`.
+    pub(super) kind: String,
+    /// Of the two in the middle the counts, of the last the message's index.
+    pub(super) about: String,
+    /// Its place among the events of its batch.
+    pub(super) sequence: u32,
+    /// When it came about.
+    pub(super) at: UnixMs,
+}
 
 /// One chunk, as read.
 pub(super) struct StoredChunk {
@@ -53,6 +66,55 @@ pub(super) fn read_spec(bytes: &[u8]) -> Result<BatchSpec, StoreError> {
         }
         None => Err(StoreError::Unexpected("a batch without a spec".to_owned())),
     }
+}
+
+/// What a client wants to be told besides the completion, as stores keep it: a letter each.
+pub(super) fn wants(callback: Option<&CallbackSpec>) -> String {
+    let Some(wanted) = callback.map(|callback| callback.events) else { return String::new() };
+    let letters =
+        [('d', wanted.dispatched), ('f', wanted.failures), ('p', wanted.progress.is_some())];
+    letters.iter().filter(|(_, wanted)| *wanted).map(|(letter, _)| *letter).collect()
+}
+
+/// How often progress is told: percent, and milliseconds, of which one is given if it is told.
+pub(super) fn pace(callback: Option<&CallbackSpec>) -> (Option<u8>, Option<u64>) {
+    match callback.and_then(|callback| callback.events.progress) {
+        Some(Pace::Percent(percent)) => (Some(percent), None),
+        Some(Pace::Every(every_ms)) => (None, Some(every_ms)),
+        None => (None, None),
+    }
+}
+
+// === impl StoredEvent ===
+
+impl StoredEvent {
+    /// The event with this id, of this batch.
+    ///
+    /// # Errors
+    /// [`StoreError::Unexpected`] if it is none that this version knows.
+    pub(super) fn event(&self, id: EventId, batch: &Batch) -> Result<Event, StoreError> {
+        let unexpected = || StoreError::Unexpected(format!("an event can't be read: {id}"));
+        let counts = || counts(&self.about, batch.counts.total).ok_or_else(unexpected);
+        let what = match self.kind.as_str() {
+            "completed" => Occurrence::Completed,
+            "dispatched" => Occurrence::Dispatched(counts()?),
+            "progress" => Occurrence::Progress(counts()?),
+            "failed" => Occurrence::MessageFailed(self.about.parse().map_err(|_| unexpected())?),
+            _ => return Err(unexpected()),
+        };
+        Ok(Event { id, batch: batch.id, sequence: self.sequence, at: self.at, what })
+    }
+}
+
+/// Reads counts as stores write them: those in workers' hands, then each final state.
+fn counts(text: &str, total: u64) -> Option<Counts> {
+    let mut numbers = text.split(' ').map(str::parse);
+    let sending = numbers.next()?.ok()?;
+    let mut ended = FinalCounts::default();
+    for state in FinalState::ALL {
+        ended.add(state, numbers.next()?.ok()?);
+    }
+    Some(Counts { total, sending, ended })
 }
 
 // === impl StoredChunk ===

@@ -240,7 +240,8 @@ async fn a_callback_that_waits_is_delivered_after_a_crash(on: Kind) {
 // With several processes on Redis: a_callback_whose_notifier_died_is_delivered_by_the_next_one.
 #[tokio::test]
 async fn an_attempt_that_a_crash_ended_is_followed_by_another() {
-    let settings = |setup: Setup| setup.set("callbacks.timeout", "1s");
+    let settings =
+        |setup: Setup| setup.set("callbacks.timeout", "1s").set("callbacks.schedule", "10ms,1h");
     let mut line = Line::on(Kind::Embedded, [Reply::Hang], settings).await;
     let id = line.post().await;
     line.receiver.wait_for(1, PATIENCE).await;

@@ -2,14 +2,16 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Read, Write},
+    net::TcpListener,
     process::{Child, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
 use futures_util::StreamExt;
 use ringback::{
-    api::model::{RecipientInput, SubmitBatch, VariableValue},
+    api::model::{BatchEvent, EventType, RecipientInput, SubmitBatch, VariableValue},
     client::{BatchFilter, Client, ClientError},
     domain::batch::BatchState,
 };
@@ -17,7 +19,10 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::{
-    harness::{Kind, Mode, PATIENCE, Ran, command, eventually, free_port, key_hash, run_to_end},
+    harness::{
+        Kind, Mode, PATIENCE, Ran, Receiver, Reply, command, eventually, free_port, key_hash,
+        run_to_end,
+    },
     scene::{Scene, accepted, batch, number, numbers, shown, shown_when, with_callback},
 };
 
@@ -238,14 +243,107 @@ async fn attempts_at_a_callback_are_listed() {
 }
 
 #[tokio::test]
-async fn what_the_server_does_not_offer_is_said_in_its_own_words() {
+async fn callbacks_are_listed_and_delivered_again() {
+    let scene =
+        Scene::start_on_with(Kind::Embedded, |setup| setup.set("callbacks.schedule", "10ms")).await;
+    let failing = Receiver::scripted([Reply::Status(500); 2]);
+    let given_up = accepted(&scene.client, &with_callback(batch(numbers(0..1)), &failing)).await;
+    shown_when(&scene.client, &given_up, "the end of its callback", |batch| {
+        batch["callback"]["state"] == "exhausted"
+    })
+    .await;
+    let taken = scene.post(numbers(0..1)).await;
+    scene.report(&taken).await;
+
+    let listed = run_at(&scene, &["callback", "list"]);
+    let row = listed.line(&given_up.replacen("bat_", "evt_", 1));
+    assert_eq!((row[1], row[2], row[4], row[5]), ("batch.completed", &*given_up, "exhausted", "2"));
+    assert_eq!(listed.out.lines().count(), 3, "{listed:?}");
+    let json = run_at(&scene, &["callback", "list", "--state", "exhausted", "--json"]).json_lines();
+    assert_eq!((json.len(), &json[0]["batch_id"]), (1, &json!(given_up)));
+    let none = run_at(&scene, &["callback", "list", "--host", "hooks.example"]);
+    assert_eq!(
+        (none.code, none.out.as_str(), none.err.as_str()),
+        (0, "", "There are no such callbacks.\n")
+    );
+
+    let one = run_at(&scene, &["callback", "replay", &taken]);
+    assert!(one.code == 0 && one.out.contains("will be delivered again"), "{one:?}");
+    scene.receiver.wait_for(2, PATIENCE).await;
+    let many = run_at(&scene, &["callback", "replay", "--since", "2h", "--host", "127.0.0.1"]);
+    assert!(many.code == 0 && many.out.contains("that were given up since"), "{many:?}");
+    failing.wait_for(3, PATIENCE).await;
+
+    let silent = accepted(&scene.client, &batch(numbers(0..1))).await;
+    scene.client.wait_until_complete(&silent, PATIENCE).await;
+    let nobody = run_at(&scene, &["callback", "replay", &silent]);
+    assert_eq!((nobody.code, nobody.out.as_str()), (1, ""), "{nobody:?}");
+    assert!(nobody.err.contains("(422 no_callback)"), "{nobody:?}");
+}
+
+#[tokio::test]
+async fn a_receiver_is_tried_out() {
     let scene = Scene::start_on(Kind::Embedded).await;
-    let id = scene.post(numbers(0..1)).await;
-    for arguments in [&["callback", "replay", &*id][..], &["callback", "list"]] {
-        let ran = run_at(&scene, arguments);
-        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
-        assert!(ran.err.contains("does not offer") && ran.err.contains("not_supported"), "{ran:?}");
+    let receiver = Receiver::scripted([Reply::Status(204), Reply::Status(401)]);
+    let with_token = ["callback", "test", &*receiver.url(), "--header", "X-Token: hush"];
+    let taken = run_at(&scene, &with_token);
+    assert_eq!((taken.code, taken.line("status")[1]), (0, "204"), "{taken:?}");
+    assert_eq!(receiver.deliveries()[0].header("x-token"), "hush");
+    let refused = run_at(&scene, &["callback", "test", &receiver.url(), "--json"]);
+    assert_eq!((refused.code, refused.err.as_str()), (1, ""), "{refused:?}");
+    assert_eq!(refused.json()["error"], "the receiver answered 401");
+    let forbidden = run_at(&scene, &["callback", "test", "http://169.254.169.254/"]);
+    assert_eq!((forbidden.code, forbidden.out.as_str()), (1, ""), "{forbidden:?}");
+    assert!(forbidden.err.contains("(422 callback_url_forbidden)"), "{forbidden:?}");
+}
+
+#[tokio::test]
+async fn events_are_pulled_and_ordered_by_the_client() {
+    let scene = Scene::start_on(Kind::Embedded).await;
+    let client = Client::new(&format!("http://{}", scene.ringback.address()), None).unwrap();
+    let mut posted = Vec::new();
+    for _ in 0..3 {
+        let id = scene.post(numbers(0..1)).await;
+        scene.report(&id).await;
+        posted.push(id);
     }
+    let first = client.events_after(None, Some(2)).await.unwrap();
+    assert_eq!(first.next_cursor, Some(first.events[1].id.to_string()));
+    let rest = client.events_after(Some(first.events[1].id), Some(2)).await.unwrap();
+    assert_eq!(rest.next_cursor, None);
+    let pulled: Vec<_> = first.events.iter().chain(&rest.events).collect();
+    assert_eq!(pulled.iter().map(|event| event.batch_id.to_string()).collect::<Vec<_>>(), posted);
+    let body: BatchEvent = serde_json::from_str(pulled[0].payload.get()).unwrap();
+    assert_eq!((body.r#type, body.data.counts.sent), (EventType::BatchCompleted, 1));
+    let replayed = client.replay_callback(pulled[0].batch_id).await.unwrap();
+    assert_eq!(replayed.id, pulled[0].id);
+    scene.receiver.wait_for(4, PATIENCE).await;
+}
+
+/// A server of an earlier version answers so.
+#[test]
+fn what_the_server_does_not_offer_is_said_in_its_own_words() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let body = json!({
+        "type": "about:blank", "title": "Unprocessable Entity", "status": 422,
+        "detail": "This version does not offer GET /v1/callbacks yet; see /openapi.json.",
+        "code": "not_supported"
+    })
+    .to_string();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4096]).unwrap();
+        let length = body.len();
+        let head = "HTTP/1.1 422 No\r\nconnection: close\r\ncontent-type: application/problem+json";
+        write!(stream, "{head}\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+    });
+    let mut command = command();
+    command.args(["callback", "list", "--url", &url]);
+    let ran = run_to_end(command);
+    server.join().unwrap();
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
+    assert!(ran.err.contains("does not offer") && ran.err.contains("not_supported"), "{ran:?}");
 }
 
 #[tokio::test]
@@ -389,6 +487,9 @@ fn a_server_that_is_not_there_is_told_from_a_failure() {
         &["messages", id],
         &["callback", "list", id],
         &["callback", "replay", id],
+        &["callback", "list"],
+        &["callback", "replay", "--since", "2h"],
+        &["callback", "test", "http://127.0.0.1/"],
     ] {
         let mut command = command();
         command.args(arguments).args(["--url", &url]);
@@ -409,6 +510,15 @@ fn a_wrong_call_asks_nobody() {
         &["batch", "watch", "01M850VKVVFR222NAP7FS08R00"],
         &["messages", "bat_01M850VKVVFR222NAP7FS08R00.2"],
         &["callback", "replay", ""],
+        &["callback", "replay"],
+        &["callback", "replay", "--since", "soon"],
+        &["callback", "replay", "bat_01M850VKVVFR222NAP7FS08R00", "--since", "2h"],
+        &["callback", "replay", "bat_01M850VKVVFR222NAP7FS08R00", "--state", "gone"],
+        &["callback", "replay", "--since", "2h", "--state", "pending"],
+        &["callback", "list", "--state", "over"],
+        &["callback", "list", "bat_01M850VKVVFR222NAP7FS08R00", "--state", "gone"],
+        &["callback", "test"],
+        &["callback", "test", "http://127.0.0.1/", "--header", "x"],
         &["batch", "list", "--state", "stopped"],
         &["messages", "bat_01M850VKVVFR222NAP7FS08R00", "--state", "receiving"],
         &["batch", "list", "--all", "--limit", "3"],

@@ -2,11 +2,13 @@
 //! with a real redis-server, a provider and a callback receiver that keep books.
 
 mod api;
+mod callback_hosts;
 mod callbacks;
 mod cli;
 mod cli_remote;
 mod delivery;
 mod demo;
+mod events;
 mod faults;
 mod harness;
 mod instruments;
@@ -18,4 +20,5 @@ mod process;
 mod samples;
 mod scene;
 mod send;
+mod signing;
 mod store;

@@ -1,12 +1,12 @@
 //! What a request for a batch says before its body: in which form the body comes, and under which
 //! key.
 
-use http::{
-    HeaderMap, HeaderName, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
-};
+use http::{HeaderMap, HeaderName, StatusCode};
 
-use crate::api::problem::Problem;
+use crate::api::{
+    media::{check_encoding, media_type},
+    problem::Problem,
+};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -42,8 +42,7 @@ impl Head {
 }
 
 fn form(headers: &HeaderMap) -> Result<Form, Problem> {
-    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    match given.split(';').next().unwrap_or("").trim().to_ascii_lowercase().as_str() {
+    match media_type(headers).as_str() {
         "application/json" => Ok(Form::Whole),
         "application/x-ndjson" => Ok(Form::Lines),
         "text/csv" => {
@@ -57,15 +56,6 @@ fn form(headers: &HeaderMap) -> Result<Form, Problem> {
             Err(Problem::new(status, "unsupported_media_type", detail))
         }
     }
-}
-
-fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
-    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
-    if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Ok(());
-    }
-    let detail = "This version takes bodies without a Content-Encoding only.";
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

@@ -3,11 +3,13 @@
 //! The server does not read it through these types: it reads in one pass, straight into chunks,
 //! and lists everything that is wrong at once.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
+
+use super::EventType;
 
 /// A batch to be sent. Only `body` and `recipients` are required; `from` too, where the provider
 /// has no sender of its own and needs one.
@@ -26,13 +28,33 @@ pub struct SubmitBatch {
     /// Values for variables that a recipient does not give; at most 100.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, VariableValue>,
-    /// Where the completion is reported.
+    /// Where the completion is reported. `callback_headers`, `callback_secret`, `callback_auth`,
+    /// `events` and `progress_every` need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "https://example.com/hooks/sms")]
     pub callback_url: Option<String>,
     /// Headers to report it with; at most 20, together at most 4 KiB. Never shown again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub callback_headers: BTreeMap<String, String>,
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub callback_headers: BTreeMap<String, Hidden>,
+    /// The secret to sign with instead of the account's: `whsec_` and the base64 of 24 to 64 bytes.
+    /// Never shown again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(write_only, value_type = Option<String>, example = "whsec_…")]
+    pub callback_secret: Option<Hidden>,
+    /// What to authenticate with: it becomes the header `authorization`. Never shown again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(write_only, example = json!({"type": "bearer", "token": "…"}))]
+    pub callback_auth: Option<CallbackAuth>,
+    /// What is reported; `batch.completed` always is, named or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["batch.completed", "batch.progress"]))]
+    pub events: Vec<EventType>,
+    /// How often `batch.progress` is reported: whenever so many more percent of the messages are
+    /// final (`1%` to `99%`), or at most once in a duration (`1s` to `24h`). `10%` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "10%")]
+    pub progress_every: Option<String>,
     /// The provider the messages leave through; the default one if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
@@ -47,6 +69,31 @@ pub struct SubmitBatch {
     #[serde(default)]
     pub on_invalid: OnInvalid,
 }
+
+/// What a callback authenticates itself with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum CallbackAuth {
+    /// Basic (RFC 7617).
+    Basic {
+        /// Without a colon; at most 256 bytes.
+        username: String,
+        /// At most 1 KiB.
+        #[schema(write_only, value_type = String)]
+        password: Hidden,
+    },
+    /// Bearer (RFC 6750).
+    Bearer {
+        /// Visible ASCII characters; at most 4 KiB.
+        #[schema(write_only, value_type = String)]
+        token: Hidden,
+    },
+}
+
+/// A secret on its way to the server: it is written in requests, and printed as stars.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(pub String);
 
 /// A recipient: its number, or an object with more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -98,4 +145,12 @@ pub enum OnInvalid {
     FailMessage,
     /// The whole batch is refused.
     RejectBatch,
+}
+
+// === impl Hidden ===
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("********")
+    }
 }

@@ -7,21 +7,17 @@ use serde_json::value::RawValue;
 
 use super::{
     REFERENCE_BYTES_MAX, Rules,
-    faults::{Faults, Pointer},
-    headers::Headers,
+    callback::Callback,
     metadata,
-    places::{Expect, Key, Place},
     recipients::{Recipients, Sink},
-    values::next_text,
     variables::{Pairs, Variables},
 };
 use crate::{
-    api::model::OnInvalid,
-    domain::{
-        batch::{BatchSpec, CallbackSpec},
-        callback_url,
-        template::Template,
+    api::{
+        json::{Expect, Faults, Headers, Key, Place, Pointer, next_text},
+        model::OnInvalid,
     },
+    domain::{batch::BatchSpec, template::Template},
 };
 
 /// The longest body, in bytes.
@@ -31,13 +27,17 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 const FROM_BYTES_MAX: usize = 64;
 
 /// The fields this version knows, and how each is read.
-const FIELDS: [(&str, Field); 19] = [
+const FIELDS: [(&str, Field); 21] = [
     ("from", Field::From),
     ("body", Field::Body),
     ("recipients", Field::Recipients),
     ("variables", Field::Variables),
     ("callback_url", Field::CallbackUrl),
     ("callback_headers", Field::CallbackHeaders),
+    ("callback_secret", Field::CallbackSecret),
+    ("callback_auth", Field::CallbackAuth),
+    ("events", Field::Events),
+    ("progress_every", Field::ProgressEvery),
     ("provider", Field::Provider),
     ("reference", Field::Reference),
     ("metadata", Field::Metadata),
@@ -46,11 +46,9 @@ const FIELDS: [(&str, Field); 19] = [
     ("delivery_guarantee", Field::Only("at_least_once")),
     ("send_at", Field::Unbuilt),
     ("expire_at", Field::Unbuilt),
-    ("events", Field::Unbuilt),
     ("duplicates", Field::Unbuilt),
     ("rate", Field::Unbuilt),
     ("quiet_hours", Field::Unbuilt),
-    ("callback_secret", Field::Unbuilt),
 ];
 
 #[derive(Clone, Copy)]
@@ -61,6 +59,10 @@ enum Field {
     Variables,
     CallbackUrl,
     CallbackHeaders,
+    CallbackSecret,
+    CallbackAuth,
+    Events,
+    ProgressEvery,
     Provider,
     Reference,
     Metadata,
@@ -80,8 +82,7 @@ pub(super) struct Document<'de> {
     from: Option<Cow<'de, str>>,
     body: Option<Cow<'de, str>>,
     variables: Pairs<'de>,
-    callback_url: Option<Cow<'de, str>>,
-    callback_headers: Vec<(String, String)>,
+    callback: Callback<'de>,
     provider: Option<Cow<'de, str>>,
     reference: Option<Cow<'de, str>>,
     metadata: Option<&'de str>,
@@ -136,7 +137,7 @@ impl<'de> Root<'_, 'de> {
             Field::From => document.from = next_text(members, &at, FROM_BYTES_MAX, faults)?,
             Field::Body => document.body = next_text(members, &at, BODY_BYTES_MAX, faults)?,
             Field::CallbackUrl => {
-                document.callback_url = next_text(members, &at, usize::MAX, faults)?;
+                document.callback.url = next_text(members, &at, usize::MAX, faults)?;
             }
             Field::Provider => document.provider = next_text(members, &at, usize::MAX, faults)?,
             Field::Reference => {
@@ -155,8 +156,14 @@ impl<'de> Root<'_, 'de> {
                 members.next_value_seed(Place(Variables { at, pairs, faults }))?;
             }
             Field::CallbackHeaders => {
-                let pairs = &mut document.callback_headers;
+                let pairs = &mut document.callback.headers;
                 members.next_value_seed(Place(Headers { at, pairs, faults }))?;
+            }
+            Field::CallbackSecret => document.callback.secret(members.next_value()?, &at, faults),
+            Field::CallbackAuth => document.callback.auth(members.next_value()?, &at, faults),
+            Field::Events => document.callback.events(members.next_value()?, &at, faults),
+            Field::ProgressEvery => {
+                document.callback.progress_every(members.next_value()?, &at, faults);
             }
             Field::Metadata => {
                 let raw: &RawValue = members.next_value()?;
@@ -201,18 +208,16 @@ impl Document<'_> {
         faults: &mut Faults,
     ) -> BatchSpec {
         self.judge_body(root, faults);
-        self.judge_callback(rules, root, faults);
         let provider = self.judge_provider(rules, root, faults);
         self.judge_from(&provider, rules, root, faults);
         let pairs = self.variables.into_iter();
-        let headers = self.callback_headers;
         BatchSpec {
             account: rules.account.to_owned(),
             provider,
             from: self.from.map(Cow::into_owned),
             body: self.body.map(Cow::into_owned).unwrap_or_default(),
             variables: pairs.map(|(name, value)| (name.into(), value.into())).collect(),
-            callback: self.callback_url.map(|url| CallbackSpec { url: url.into(), headers }),
+            callback: self.callback.judge(rules, root, faults),
             reference: self.reference.map(Cow::into_owned),
             metadata: self.metadata.map(str::to_owned),
         }
@@ -221,7 +226,7 @@ impl Document<'_> {
     fn judge_body(&self, root: &Pointer<'_>, faults: &mut Faults) {
         let at = Pointer::Key(root, "body");
         match self.body.as_deref() {
-            None => missing("body", root, faults),
+            None => faults.missing("body", root),
             Some("") => faults.add(&at, "empty", "a message needs a text"),
             Some(body) if body.len() > BODY_BYTES_MAX => {}
             Some(body) => {
@@ -229,18 +234,6 @@ impl Document<'_> {
                     faults.add(&at, "template_invalid", error);
                 }
             }
-        }
-    }
-
-    fn judge_callback(&self, rules: &Rules<'_>, root: &Pointer<'_>, faults: &mut Faults) {
-        let at = Pointer::Key(root, "callback_url");
-        if let Some(url) = self.callback_url.as_deref() {
-            if let Err(forbidden) = callback_url::judge(url, rules.allow_private_networks) {
-                faults.add(&at, "callback_url_forbidden", forbidden);
-            }
-        } else if !self.callback_headers.is_empty() && !faults.concern(&at) {
-            let at = Pointer::Key(root, "callback_headers");
-            faults.add(&at, "invalid_value", "headers need a callback_url to go to");
         }
     }
 
@@ -265,7 +258,7 @@ impl Document<'_> {
             None => {
                 let facts = rules.providers.get(provider);
                 if facts.is_some_and(|facts| facts.needs_from && !facts.has_default_from) {
-                    missing("from", root, faults);
+                    faults.missing("from", root);
                 }
             }
             Some(from) if from.is_empty() || !from.bytes().all(|byte| byte.is_ascii_graphic()) => {
@@ -275,14 +268,6 @@ impl Document<'_> {
             }
             Some(_) => {}
         }
-    }
-}
-
-/// Notes that a required field is missing, unless something else is wrong with it already.
-pub(super) fn missing(field: &str, root: &Pointer<'_>, faults: &mut Faults) {
-    let at = Pointer::Key(root, field);
-    if !faults.concern(&at) {
-        faults.add(&at, "missing", "this field is required");
     }
 }
 

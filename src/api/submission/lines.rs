@@ -11,13 +11,14 @@ use memchr::{memchr, memchr_iter, memrchr};
 use super::{
     Refusal, Rules,
     document::{Document, Root},
-    faults::{Faults, Pointer},
     recipients::{Element, Sink},
-    syntax,
     variables::Pairs,
 };
 use crate::{
-    api::model::OnInvalid,
+    api::{
+        json::{self, Faults, Flaw, Pointer},
+        model::OnInvalid,
+    },
     domain::{batch::BatchSpec, chunk::NewChunk},
 };
 
@@ -66,7 +67,7 @@ pub(in crate::api) fn begin(line: &[u8], rules: &Rules<'_>) -> Result<(BatchSpec
     let at = Pointer::Index(&Pointer::Root, number);
     let (mut document, mut faults) = (Document::default(), Faults::default());
     let root = Root { at: &at, document: &mut document, sink: None, faults: &mut faults };
-    syntax::read(line, root).map_err(|flaw| broken(flaw, number))?;
+    json::read(line, root).map_err(|flaw| broken(flaw, number))?;
     let on_invalid = document.on_invalid;
     let spec = document.is_object.then(|| document.into_spec(rules, &at, &mut faults));
     match spec.filter(|_| faults.is_empty()) {
@@ -166,7 +167,7 @@ impl Lines {
         let mut faults = Faults::default();
         let at = Pointer::Index(&Pointer::Root, number);
         let element = Element { at, sink: &mut self.sink, pairs, faults: &mut faults };
-        syntax::read(line, element).map_err(|flaw| broken(flaw, number))?;
+        json::read(line, element).map_err(|flaw| broken(flaw, number))?;
         if faults.is_empty() { Ok(()) } else { Err(Refusal::Fields(faults.into_errors())) }
     }
 
@@ -193,7 +194,7 @@ fn empty(line: u64, detail: &str) -> Refusal {
     refusal(line, "empty", format_args!("line {line} is empty: {detail}"))
 }
 
-fn broken(flaw: syntax::Flaw, line: u64) -> Refusal {
+fn broken(flaw: Flaw, line: u64) -> Refusal {
     refusal(line, "invalid_json", flaw.in_line(line))
 }
 

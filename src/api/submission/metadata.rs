@@ -6,11 +6,7 @@ use std::collections::HashSet;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess};
 use serde_json::{Deserializer, value::RawValue};
 
-use super::{
-    faults::{Faults, Pointer},
-    places::{Expect, Key, Place},
-    values::{Value, check_text},
-};
+use crate::api::json::{Expect, Faults, Key, Place, Pointer, Value, check_text};
 
 /// The longest metadata, in bytes as given.
 const METADATA_BYTES_MAX: usize = 4 * 1024;

@@ -7,13 +7,14 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 
 use super::{
     REFERENCE_BYTES_MAX, Refusal,
-    faults::{Faults, Pointer},
-    places::{Expect, Key, Place},
-    values::{check_text, next_text},
     variables::{Pairs, Variables},
 };
 use crate::{
-    api::{model::FieldError, problem::ERRORS_MAX},
+    api::{
+        json::{Expect, Faults, Key, Place, Pointer, check_text, next_text},
+        model::FieldError,
+        problem::ERRORS_MAX,
+    },
     domain::{
         chunk::{Chunker, Entry, NewChunk},
         message::FinalState,

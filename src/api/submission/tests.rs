@@ -1,9 +1,12 @@
 //! What the tests of submissions share; they are by theme.
 
+mod callback;
 mod document;
 mod lines;
 mod recipients;
 mod syntax;
+
+use std::sync::LazyLock;
 
 use super::*;
 use crate::domain::chunk::{Entry, entry_at, offsets};
@@ -16,13 +19,16 @@ fn providers() -> BTreeMap<String, ProviderFacts> {
     ])
 }
 
+/// Callbacks go to public addresses.
+static PUBLIC: LazyLock<callback_url::Rules> = LazyLock::new(callback_url::Rules::default);
+
 fn rules(providers: &BTreeMap<String, ProviderFacts>) -> Rules<'_> {
     Rules {
         account: "acme",
         providers,
         default_provider: "mock",
         chunk_size: 500,
-        allow_private_networks: false,
+        callbacks: &PUBLIC,
     }
 }
 

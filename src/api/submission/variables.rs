@@ -5,12 +5,10 @@ use std::borrow::Cow;
 use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
 
-use super::{
-    faults::{Faults, Pointer},
-    places::{Expect, Key},
-    values::Value,
+use crate::{
+    api::json::{Expect, Faults, Key, Pointer, Value},
+    domain::template::is_name,
 };
-use crate::domain::template::is_name;
 
 /// The most variables of one object.
 const VARIABLES_MAX: usize = 100;

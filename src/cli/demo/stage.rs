@@ -13,7 +13,7 @@ use super::{
     Failure, Interrupt, LOG_FILE, pour, print,
 };
 use crate::{
-    app::{self, Ending, Roles, Service, receiving::SigningSecret},
+    app::{self, Ending, Roles, Service, receiving::Verifier},
     client::Client,
     settings::{Layers, Settings},
 };
@@ -36,9 +36,9 @@ pub(super) struct Stage {
 impl Stage {
     /// Starts both; the service keeps its store in `folder`.
     pub(super) async fn set(folder: &Path) -> anyhow::Result<Self> {
-        let secret = app::new_signing_secret()?;
+        let secret = app::new_signing_secret();
         let settings = settings(folder, &secret)?;
-        let desk = Desk::new(vec![SigningSecret::parse(&secret)?], Reply::Taken);
+        let desk = Desk::new(vec![Verifier::parse(&secret)?], Reply::Taken);
         let started = Receiver::start((Ipv4Addr::LOCALHOST, 0).into(), desk).await;
         let (receiver, reports) = started.context("can't listen for callbacks")?;
         let service = Service::start(settings, Roles::ALL).await.context("can't start")?;

@@ -27,7 +27,7 @@ use self::{
     report::{Report, Signature},
 };
 use super::{Failure, interrupt::Interrupt, pour, say};
-use crate::app::receiving::SigningSecret;
+use crate::app::receiving::Verifier;
 
 /// Receive callbacks and print them: headers, body, and whether the signature holds
 ///
@@ -46,8 +46,8 @@ pub(super) struct Listen {
     #[arg(long, default_value_t = 8090)]
     port: u16,
 
-    /// A signing secret to check with, `whsec_…`; may be given more than once, or several at once
-    /// with commas or blanks between them
+    /// A signing secret to check with, `whsec_…`, or a public key, `whpk_…`; may be given more than
+    /// once, or several at once with commas or blanks between them
     #[arg(
         long = "secret",
         value_name = "SECRET",
@@ -87,28 +87,28 @@ struct Tally {
 
 impl Listen {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let secrets = self.secrets()?;
+        let verifiers = self.verifiers()?;
         let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.context("can't start")?;
-        runtime.block_on(self.receive(secrets))
+        runtime.block_on(self.receive(verifiers))
     }
 
-    fn secrets(&self) -> Result<Vec<SigningSecret>, Failure> {
+    fn verifiers(&self) -> Result<Vec<Verifier>, Failure> {
         let texts = self.secrets.iter().flat_map(|texts| {
             let texts = texts.expose_secret().split([',', ' ', '\n']).map(str::trim);
             texts.filter(|text| !text.is_empty())
         });
         let parsed = texts.enumerate().map(|(place, text)| {
-            SigningSecret::parse(text)
+            Verifier::parse(text)
                 .map_err(|error| Failure::Usage(format!("--secret, number {}: {error}", place + 1)))
         });
         parsed.collect()
     }
 
-    async fn receive(self, secrets: Vec<SigningSecret>) -> Result<(), Failure> {
+    async fn receive(self, verifiers: Vec<Verifier>) -> Result<(), Failure> {
         let mut interrupt = Interrupt::new().context("can't start")?;
         let address = (Ipv4Addr::LOCALHOST, self.port).into();
-        let desk = Desk::new(secrets, self.reply()?);
+        let desk = Desk::new(verifiers, self.reply()?);
         let started = Receiver::start(address, desk).await;
         let (receiver, mut reports) =
             started.with_context(|| format!("can't listen on {address}"))?;

@@ -23,7 +23,7 @@ use super::{
     forward::Forwarder,
     report::{Answered, Report, Signature},
 };
-use crate::app::receiving::{self, Clock, SigningSecret, UnixMs};
+use crate::app::receiving::{self, Clock, UnixMs, Verifier};
 
 /// The longest body, in bytes.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -39,7 +39,7 @@ pub(in crate::cli) struct Receiver {
 
 /// What a receiver does with requests.
 pub(in crate::cli) struct Desk {
-    secrets: Vec<SigningSecret>,
+    verifiers: Vec<Verifier>,
     reply: Reply,
     clock: Clock,
     attempts: Mutex<Attempts>,
@@ -111,9 +111,9 @@ impl Drop for Receiver {
 // === impl Desk ===
 
 impl Desk {
-    /// A desk that checks with `secrets` and answers with `reply`.
-    pub(in crate::cli) fn new(secrets: Vec<SigningSecret>, reply: Reply) -> Self {
-        Self { secrets, reply, clock: Clock::system(), attempts: Mutex::default() }
+    /// A desk that checks with `verifiers` and answers with `reply`.
+    pub(in crate::cli) fn new(verifiers: Vec<Verifier>, reply: Reply) -> Self {
+        Self { verifiers, reply, clock: Clock::system(), attempts: Mutex::default() }
     }
 
     async fn take(&self, head: request::Parts, body: Body) -> (Response<Body>, Report) {
@@ -135,11 +135,11 @@ impl Desk {
 
     fn check(&self, head: &request::Parts, body: Option<&[u8]>, now: UnixMs) -> Signature {
         let Some(body) = body else { return Signature::NoBody };
-        if self.secrets.is_empty() {
+        if self.verifiers.is_empty() {
             return Signature::NotChecked;
         }
-        match receiving::check(&self.secrets, &head.headers, body, now) {
-            Ok(place) => Signature::Holds { secret: place + 1, of: self.secrets.len() },
+        match receiving::check(&self.verifiers, &head.headers, body, now) {
+            Ok(place) => Signature::Holds { secret: place + 1, of: self.verifiers.len() },
             Err(refusal) => Signature::Fails(refusal),
         }
     }

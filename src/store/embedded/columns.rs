@@ -8,7 +8,7 @@ use rusqlite::{
 use crate::{
     domain::{
         batch::{Batch, BatchState, CallbackState, Counts, FinalCounts},
-        ids::BatchId,
+        ids::{BatchId, EventId},
         message::FinalState,
         time::UnixMs,
     },
@@ -17,6 +17,9 @@ use crate::{
 
 /// A batch's id as its column holds it.
 pub(super) struct Id(pub(super) BatchId);
+
+/// An event's id as its column holds it.
+pub(super) struct EventUlid(pub(super) EventId);
 
 /// A word of the domain as its column holds it.
 pub(super) struct Word<T>(pub(super) T);
@@ -93,6 +96,21 @@ impl FromSql for Id {
 }
 
 impl ToSql for Id {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.ulid().into())
+    }
+}
+
+// === impl EventUlid ===
+
+impl FromSql for EventUlid {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let id = EventId::from_ulid(value.as_str()?);
+        id.map(Self).map_err(|error| FromSqlError::Other(error.into()))
+    }
+}
+
+impl ToSql for EventUlid {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(self.0.ulid().into())
     }

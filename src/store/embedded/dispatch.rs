@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use super::{
     EmbeddedStore, claim,
     columns::{Id, chunk_key, integer},
-    finish, settle,
+    finish,
+    replay::{self, LOOKED_AT_MAX},
+    settle,
     step::Step,
     sweep::{self, STEP},
 };
@@ -66,7 +68,7 @@ impl Dispatch for EmbeddedStore {
 
     async fn sweep(&self) -> Result<Swept, StoreError> {
         let (lease_ms, upload_lease_ms) =
-            (self.lease_ms(), integer(millis(self.times.upload_lease)));
+            (self.lease_ms(), integer(millis(self.rules.upload_lease)));
         let retention_max_ms = integer(millis(RETENTION_MAX));
         let (leases_lost, closed) = self.write(move |step| sweep::recover(step, lease_ms)).await?;
         let closed_later = self.write(sweep::close).await?;
@@ -74,6 +76,7 @@ impl Dispatch for EmbeddedStore {
         let uploads_dropped = self.write(move |step| sweep::expel(step, upload_lease_ms)).await?;
         let (chunks_purged, batches_purged) =
             self.write(move |step| sweep::purge(step, retention_max_ms)).await?;
+        let (events_replayed, looked_at) = self.write(replay::carry_out).await?;
         let full = [leases_lost, batches_due, uploads_dropped, chunks_purged];
         Ok(Swept {
             leases_lost,
@@ -81,7 +84,10 @@ impl Dispatch for EmbeddedStore {
             batches_due,
             uploads_dropped,
             batches_purged,
+            events_replayed,
+            // Replays keep to their pace; only looking for them does not.
             more: batches_purged > 0
+                || (events_replayed == 0 && looked_at >= LOOKED_AT_MAX.unsigned_abs())
                 || closed_later > 0
                 || full.into_iter().any(|count| count >= STEP.unsigned_abs()),
         })
@@ -94,7 +100,7 @@ impl Dispatch for EmbeddedStore {
 
 impl EmbeddedStore {
     fn lease_ms(&self) -> i64 {
-        integer(millis(self.times.lease))
+        integer(millis(self.rules.lease))
     }
 }
 

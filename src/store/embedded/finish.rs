@@ -5,14 +5,14 @@
 //! batch:
 //!   * a message is counted in the step that makes it final, and in no other;
 //!   * `open` is total less what is counted, so the step that brings it to 0 is the last one;
-//!   * that step sets `completed_ms`, once, and creates the event: one batch, one event.
+//!   * that step sets `completed_ms`, once, and creates the completion event: one batch, one of them.
 
 use rusqlite::params;
 
 use super::step::Step;
 use crate::{
     domain::{
-        batch::{BatchState, CallbackState, FinalCounts},
+        batch::{BatchState, FinalCounts},
         message::FinalState,
     },
     store::Ring,
@@ -24,7 +24,8 @@ pub(super) const PARK_MAX_MS: i64 = 900_000;
 /// How a batch stands once it was counted.
 struct Counted {
     over_now: bool,
-    callback: Option<String>,
+    tells_progress: bool,
+    is_reported: bool,
     provider: String,
 }
 
@@ -40,6 +41,9 @@ impl Step<'_> {
     ) -> rusqlite::Result<bool> {
         let Some(counted) = self.count_moved(batch, moved, leaving)? else { return Ok(false) };
         if !counted.over_now {
+            if counted.tells_progress && moved.sum() > 0 {
+                self.tell_progress(batch)?;
+            }
             return Ok(false);
         }
         self.run(
@@ -47,19 +51,12 @@ impl Step<'_> {
              state = CASE state WHEN 'canceled' THEN state ELSE 'completed' END WHERE batch = ?1",
             (batch, self.now),
         )?;
-        if counted.callback.as_deref() == Some(CallbackState::Pending.word()) {
-            self.run("INSERT INTO event (batch, due_ms) VALUES (?1, ?2)", (batch, self.now))?;
-            self.rings.push(Ring::Event);
+        if counted.is_reported {
+            self.tell_end(batch)?;
         } else {
             self.begin_retention(batch)?;
         }
         Ok(true)
-    }
-
-    /// From now on the batch is kept as long as the settings said when it came.
-    pub(super) fn begin_retention(&self, batch: i64) -> rusqlite::Result<()> {
-        let sql = "UPDATE batch SET purge_ms = ?2 + keep_ms WHERE batch = ?1";
-        self.run(sql, (batch, self.now)).map(|_| ())
     }
 
     fn count_moved(
@@ -76,10 +73,16 @@ impl Step<'_> {
              ended_1 = ended_1 + ?4, ended_2 = ended_2 + ?5, ended_3 = ended_3 + ?6, \
              ended_4 = ended_4 + ?7, ended_5 = ended_5 + ?8, ended_6 = ended_6 + ?9, \
              ended_7 = ended_7 + ?10 WHERE batch = ?1 \
-             RETURNING open <= 0 AND completed_ms IS NULL, callback, provider",
+             RETURNING open <= 0 AND completed_ms IS NULL, open > 0 AND instr(wants, 'p') > 0, \
+             callback = 'pending', provider",
             params![batch, sum, leaving, e1, e2, e3, e4, e5, e6, e7],
             |row| {
-                Ok(Counted { over_now: row.get(0)?, callback: row.get(1)?, provider: row.get(2)? })
+                Ok(Counted {
+                    over_now: row.get(0)?,
+                    tells_progress: row.get(1)?,
+                    is_reported: row.get::<_, Option<bool>>(2)?.unwrap_or(false),
+                    provider: row.get(3)?,
+                })
             },
         )?;
         if let Some(counted) = counted.as_ref().filter(|_| sum != 0 || leaving != 0) {

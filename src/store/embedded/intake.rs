@@ -6,6 +6,7 @@ use rusqlite::params;
 use super::{
     EmbeddedStore,
     columns::{Id, chunk_key, integer},
+    replay,
     step::Step,
     wishes,
 };
@@ -18,7 +19,8 @@ use crate::{
         time::millis,
     },
     store::{
-        Draft, Intake, IntakeError, Opened, StoreError, StoreTimes, Upload, WishError, stored,
+        Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, StoreError, StoreRules,
+        Upload, WishError, stored,
     },
 };
 
@@ -26,14 +28,14 @@ use crate::{
 impl Intake for EmbeddedStore {
     async fn open(&self, draft: &Draft) -> Result<Opened, StoreError> {
         self.accepts()?;
-        let (draft, times) = (draft.clone(), self.times);
-        self.write(move |step| open(step, &draft, times)).await
+        let (draft, rules) = (draft.clone(), self.rules);
+        self.write(move |step| open(step, &draft, rules)).await
     }
 
     async fn append(&self, upload: &Upload, chunks: &[NewChunk]) -> Result<(), IntakeError> {
         self.accepts()?;
         let (upload, chunks) = (*upload, chunks.to_vec());
-        let lease_ms = integer(millis(self.times.upload_lease));
+        let lease_ms = integer(millis(self.rules.upload_lease));
         let open = self.write(move |step| append(step, upload, &chunks, lease_ms)).await?;
         if open { Ok(()) } else { Err(IntakeError::Gone) }
     }
@@ -73,12 +75,22 @@ impl Intake for EmbeddedStore {
         self.wish(account, id, wishes::resume).await
     }
 
+    async fn replay(&self, account: &str, id: BatchId) -> Result<(), ReplayError> {
+        let account = account.to_owned();
+        self.write(move |step| replay::one(step, &account, id)).await?
+    }
+
+    async fn order_replay(&self, account: &str, order: &ReplayOrder) -> Result<(), StoreError> {
+        let (account, order) = (account.to_owned(), order.clone());
+        self.write(move |step| replay::order(step, &account, &order)).await
+    }
+
     fn partitions(&self) -> u16 {
         1
     }
 }
 
-fn open(step: &Step<'_>, draft: &Draft, times: StoreTimes) -> rusqlite::Result<Opened> {
+fn open(step: &Step<'_>, draft: &Draft, rules: StoreRules) -> rusqlite::Result<Opened> {
     let upload = Upload { id: draft.id, token: draft.token };
     let token = word(draft.token);
     let again = "SELECT 1 FROM batch WHERE id = ?1 AND upload = ?2";
@@ -89,11 +101,14 @@ fn open(step: &Step<'_>, draft: &Draft, times: StoreTimes) -> rusqlite::Result<O
     if let Some(held) = key.map_or(Ok(None), |key| holder(step, &spec.account, key))? {
         return Ok(held);
     }
+    let callback = spec.callback.as_ref();
+    let (percent, every_ms) = stored::pace(callback);
     // It may be there: this very upload, dropped between a lost reply and this repeat.
     let batch: Option<i64> = step.row(
         "INSERT INTO batch \
-         (id, account, provider, reference, state, callback, keep_ms, key, upload, upload_ms) \
-         VALUES (?1, ?2, ?3, ?4, 'receiving', ?5, ?6, ?7, ?8, ?9) \
+         (id, account, provider, reference, state, callback, keep_ms, key, upload, upload_ms, \
+          host, wants, tell_percent, tell_every) \
+         VALUES (?1, ?2, ?3, ?4, 'receiving', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, key = excluded.key, \
          upload = excluded.upload, upload_ms = excluded.upload_ms, purge_ms = NULL \
          RETURNING batch",
@@ -102,11 +117,15 @@ fn open(step: &Step<'_>, draft: &Draft, times: StoreTimes) -> rusqlite::Result<O
             spec.account,
             spec.provider,
             spec.reference,
-            spec.callback.as_ref().map(|_| CallbackState::Pending.word()),
-            integer(millis(times.retention)),
+            callback.map(|_| CallbackState::Pending.word()),
+            integer(millis(rules.retention)),
             key,
             token,
-            step.now + integer(millis(times.upload_lease)),
+            step.now + integer(millis(rules.upload_lease)),
+            callback.map(|callback| &callback.host),
+            stored::wants(callback),
+            percent,
+            every_ms.map(integer),
         ],
         |row| row.get(0),
     )?;
@@ -193,6 +212,7 @@ fn seal(
          behind = total - invalid, upload_ms = NULL WHERE batch = ?1",
         (batch, body_hash),
     )?;
+    step.begin_progress(batch)?;
     let sql = "INSERT INTO provider (name, open) VALUES (?1, ?2) \
                ON CONFLICT DO UPDATE SET open = open + excluded.open";
     step.run(sql, (&provider, total))?;

@@ -17,6 +17,8 @@ mod callbacks;
 mod claim;
 mod columns;
 mod dispatch;
+mod events;
+mod feed;
 mod file;
 mod finish;
 mod health;
@@ -26,10 +28,12 @@ mod messages;
 mod rates;
 mod readers;
 mod reading;
+mod replay;
 mod settle;
 mod step;
 mod sweep;
 mod syncer;
+mod take;
 mod wishes;
 mod writer;
 
@@ -41,7 +45,7 @@ use std::{
 use secrecy::ExposeSecret;
 
 use self::{health::Health, lock::Lock, rates::Rates, readers::Readers, writer::Writer};
-use super::{Doorbell, Store, StoreError, StoreSettings, StoreTimes};
+use super::{Doorbell, Store, StoreError, StoreRules, StoreSettings};
 use crate::clock::Clock;
 
 /// What `store.url` begins with; the folder follows.
@@ -96,7 +100,7 @@ struct EmbeddedStore {
     writer: Writer,
     rates: Rates,
     health: Arc<Health>,
-    times: StoreTimes,
+    rules: StoreRules,
     clock: Clock,
     doorbell: Doorbell,
 }
@@ -111,7 +115,7 @@ pub fn folder(url: &str) -> Option<&Path> {
 ///
 /// # Errors
 /// [`OpenError`].
-pub async fn open(settings: &StoreSettings, times: StoreTimes) -> Result<Store, OpenError> {
+pub async fn open(settings: &StoreSettings, rules: StoreRules) -> Result<Store, OpenError> {
     let folder = folder(settings.url.expose_secret()).filter(|folder| *folder != Path::new(""));
     let folder = folder.ok_or(OpenError::NoFolder)?.to_owned();
     let (sync_every, doorbell) = (settings.sync_every, Doorbell::default());
@@ -132,7 +136,7 @@ pub async fn open(settings: &StoreSettings, times: StoreTimes) -> Result<Store, 
         writer,
         rates,
         health,
-        times,
+        rules,
         clock,
         doorbell: doorbell.clone(),
     });
@@ -191,8 +195,9 @@ mod tests {
             partitions: 1,
         };
         let lease = Duration::from_secs(30);
-        let times = StoreTimes { lease, upload_lease: lease, retention: settings.retention };
-        open(&settings, times).await.unwrap()
+        let hosts = crate::store::HostLimits { at_once: 16, silences_max: 5, left_alone: lease };
+        let rules = StoreRules { lease, upload_lease: lease, retention: settings.retention, hosts };
+        open(&settings, rules).await.unwrap()
     }
 
     #[tokio::test]

@@ -8,18 +8,18 @@ use rusqlite::{Connection, OptionalExtension, Params, params};
 use super::{
     EmbeddedStore,
     columns::{self, Id, batch_columns, instant},
-    messages,
+    feed, messages,
 };
 use crate::{
     domain::{
         batch::{Batch, CallbackState},
-        ids::BatchId,
+        ids::{BatchId, EventId},
         message::{FinalState, MessageState},
         time::{UnixMs, millis},
     },
     store::{
-        AttemptEnd, AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading,
-        Stats, StoreError,
+        AttemptEnd, AttemptRecord, AttemptsView, BatchFilter, EventFilter, EventView, MessageView,
+        ProviderStats, Reading, Stats, StoreError,
     },
 };
 
@@ -67,6 +67,40 @@ impl Reading for EmbeddedStore {
         .await
     }
 
+    async fn events(
+        &self,
+        account: &str,
+        filter: &EventFilter,
+        before: Option<EventId>,
+        limit: usize,
+    ) -> Result<Option<(Vec<EventView>, Option<EventId>)>, StoreError> {
+        let account = account.to_owned();
+        let found = self.read(move |db| {
+            let place = before.map_or(Ok(Some(i64::MAX)), |id| feed::place(db, &account, id))?;
+            place.map(|place| feed::before(db, &account, place, limit)).transpose()
+        });
+        Ok(found.await?.map(|mut views| {
+            let last = views.last().map(|view| view.event.id);
+            let next = last.filter(|_| views.len() == limit);
+            views.retain(|view| filter.matches(view));
+            (views, next)
+        }))
+    }
+
+    async fn events_after(
+        &self,
+        account: &str,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Option<Vec<EventView>>, StoreError> {
+        let account = account.to_owned();
+        self.read(move |db| {
+            let place = after.map_or(Ok(Some(0)), |id| feed::place(db, &account, id))?;
+            place.map(|place| feed::after(db, &account, place, limit)).transpose()
+        })
+        .await
+    }
+
     async fn stats(&self, providers: &[String]) -> Result<Stats, StoreError> {
         let names = providers.to_vec();
         let mut stats = self.read(move |db| stats(db, names)).await?;
@@ -107,7 +141,7 @@ fn list(
 
 fn attempts(db: &Connection, batch: &Batch, now: UnixMs) -> rusqlite::Result<AttemptsView> {
     let sql = "SELECT number, at_ms, came_to FROM attempt \
-               WHERE batch = (SELECT batch FROM batch WHERE id = ?1) ORDER BY number";
+               WHERE event = (SELECT event FROM event WHERE id = ?1) ORDER BY number";
     let mut rows = db.prepare_cached(sql)?;
     let attempts = rows.query_map([Id(batch.id)], |row| {
         let came_to: Option<String> = row.get(2)?;
@@ -119,19 +153,23 @@ fn attempts(db: &Connection, batch: &Batch, now: UnixMs) -> rusqlite::Result<Att
         })
     })?;
     let attempts = attempts.collect::<rusqlite::Result<_>>()?;
-    let sql = "SELECT due_ms FROM event \
-               WHERE batch = (SELECT batch FROM batch WHERE id = ?1) AND due_ms IS NOT NULL";
-    let due = one(db, sql, [Id(batch.id)])?.map(instant);
-    Ok(AttemptsView::new(attempts, due, now, batch.callback))
+    let sql = "SELECT due_ms, until_ms FROM event WHERE id = ?1";
+    let found = db.prepare_cached(sql)?.query_row([Id(batch.id)], |row| {
+        Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
+    });
+    let (due, until) = found.optional()?.unwrap_or_default();
+    let is_held = until.is_some_and(|until_ms| instant(until_ms) > now);
+    let due = due.or(until).map(instant);
+    Ok(AttemptsView::new(attempts, due, is_held, batch.callback))
 }
 
 fn stats(db: &Connection, providers: Vec<String>) -> rusqlite::Result<Stats> {
     let mut stats = Stats {
-        callbacks_pending: number(db, "SELECT count(*) FROM event WHERE due_ms IS NOT NULL", [])?,
+        callbacks_pending: tally(db, "callback:pending")?,
         leases_lost: tally(db, "leases_lost")?,
         ..Stats::default()
     };
-    for state in [CallbackState::Delivered, CallbackState::Exhausted, CallbackState::Gone] {
+    for state in CallbackState::ENDED {
         let ended = tally(db, &format!("callback:{}", state.word()))?;
         stats.callbacks_ended.insert(state.word(), ended);
     }

@@ -50,7 +50,7 @@ pub(super) fn settle(step: &mut Step<'_>, settlement: &Settlement) -> rusqlite::
         return Ok(Settled::Behind(chunk.sequence));
     }
     let mut moved = FinalCounts::default();
-    apply_runs(&mut chunk.states, &settlement.changes, &mut moved);
+    let failures = apply_runs(&mut chunk.states, &settlement.changes, &mut moved);
     let ended = i64::try_from(moved.sum()).unwrap_or(i64::MAX);
     append_log(step, chunk.key, &settlement.log)?;
     keep_waiting(step, chunk.key, settlement)?;
@@ -60,6 +60,7 @@ pub(super) fn settle(step: &mut Step<'_>, settlement: &Settlement) -> rusqlite::
     let leaving = ended + if settlement.release.is_some() { open } else { 0 };
     let became = chunk.let_go(step, settlement.release, open, &mut moved)?;
     chunk.store(step, settlement.sequence, &became)?;
+    tell_failures(step, &chunk, &failures)?;
     let completed = step.finish(chunk.batch, &moved, leaving)?;
     Ok(match became {
         Became::Done => Settled::Done { completed },
@@ -98,16 +99,33 @@ fn find(
     .map(Option::flatten)
 }
 
-/// Applies final states in runs; see [`Settlement::changes`].
-fn apply_runs(states: &mut [u8], runs: &[u8], moved: &mut FinalCounts) {
+/// Applies final states in runs; see [`Settlement::changes`]. Gives the places that failed.
+fn apply_runs(states: &mut [u8], runs: &[u8], moved: &mut FinalCounts) -> Vec<usize> {
+    let mut failures = Vec::new();
     for run in runs.as_chunks::<RUN_BYTES>().0 {
         let [place_high, place_low, number_high, number_low, state] = *run;
         let from = usize::from(u16::from_be_bytes([place_high, place_low]));
         let to = from + usize::from(u16::from_be_bytes([number_high, number_low]));
         if let Some(state) = FinalState::from_byte(state) {
+            if state == FinalState::Failed {
+                failures.extend((from..to).filter(|place| states.get(*place) == Some(&0)));
+            }
             end(states.get_mut(from..to), state, moved);
         }
     }
+    failures
+}
+
+/// Tells of messages that failed, by their places in the chunk, if the client wants it.
+fn tell_failures(step: &mut Step<'_>, chunk: &Chunk, places: &[usize]) -> rusqlite::Result<()> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let sql = "SELECT first FROM chunk WHERE chunk = ?1";
+    let first = step.row(sql, [chunk.key], |row| row.get::<_, u32>(0))?.unwrap_or(0);
+    // A place fits a u32: a chunk holds at most CHUNK_MESSAGES_MAX messages.
+    let index = |place: &usize| first + u32::try_from(*place).unwrap_or(u32::MAX);
+    step.tell_failures(chunk.batch, &places.iter().map(index).collect::<Vec<_>>())
 }
 
 fn keep_waiting(step: &Step<'_>, chunk: i64, settlement: &Settlement) -> rusqlite::Result<()> {

@@ -1,6 +1,6 @@
 //! One operation within a transaction: its statements, its time, and whom it rings for.
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row, types::FromSql};
 
 use crate::store::Ring;
 
@@ -46,16 +46,16 @@ impl<'a> Step<'a> {
         self.prepare(sql)?.query_map(with, read)?.collect()
     }
 
-    /// The numbers that `due` gives up to now. If there are none, those that `ahead` gives from
-    /// later than this kind of instant can lie ahead: then the clock was stepped back, and waiting
-    /// for them would freeze what they stand for.
-    pub(super) fn due_numbers(
+    /// What `due` gives up to now. If that is nothing, what `ahead` gives from later than this kind
+    /// of instant can lie ahead: then the clock was stepped back, and waiting for it would freeze
+    /// what it stands for.
+    pub(super) fn due<T: FromSql>(
         &self,
         due: &'static str,
         ahead: &'static str,
         ahead_max_ms: i64,
         limit: i64,
-    ) -> rusqlite::Result<Vec<i64>> {
+    ) -> rusqlite::Result<Vec<T>> {
         let due = self.rows(due, (self.now, limit), |row| row.get(0))?;
         if !due.is_empty() {
             return Ok(due);
@@ -69,10 +69,11 @@ impl<'a> Step<'a> {
         self.prepare(sql)?.query_row([], |row| row.get(0))
     }
 
-    /// Counts something for the metrics.
-    pub(super) fn count(&self, name: &str) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO tally VALUES (?1, 1) ON CONFLICT DO UPDATE SET value = value + 1";
-        self.run(sql, [name]).map(|_| ())
+    /// Counts something for the metrics: `more` of it, or fewer.
+    pub(super) fn count(&self, name: &str, more: i64) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO tally VALUES (?1, ?2) \
+                   ON CONFLICT DO UPDATE SET value = value + excluded.value";
+        self.run(sql, (name, more)).map(|_| ())
     }
 
     fn prepare(&self, sql: &'static str) -> rusqlite::Result<CachedStatement<'a>> {

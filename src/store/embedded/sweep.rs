@@ -16,7 +16,7 @@ pub(super) const STEP: i64 = 100;
 /// their batch was canceled meanwhile. Gives how many leases had run out, and how many of their
 /// chunks were closed.
 pub(super) fn recover(step: &mut Step<'_>, lease_ms: i64) -> rusqlite::Result<(u64, u64)> {
-    let late = step.due_numbers(
+    let late: Vec<i64> = step.due(
         "SELECT chunk FROM chunk WHERE until_ms IS NOT NULL AND until_ms <= ?1 \
          ORDER BY until_ms LIMIT ?2",
         "SELECT chunk FROM chunk WHERE until_ms IS NOT NULL AND until_ms > ?1 \
@@ -27,7 +27,7 @@ pub(super) fn recover(step: &mut Step<'_>, lease_ms: i64) -> rusqlite::Result<(u
     let mut closed = 0;
     for chunk in &late {
         closed += u64::from(take_back(step, *chunk)?);
-        step.count("leases_lost")?;
+        step.count("leases_lost", 1)?;
     }
     Ok((late.len() as u64, closed))
 }
@@ -88,7 +88,7 @@ fn close_returned(step: &Step<'_>, chunk: i64, moved: &mut FinalCounts) -> rusql
 
 /// Puts batches with a parked chunk that is due back into the ring; gives how many came due.
 pub(super) fn forward(step: &mut Step<'_>) -> rusqlite::Result<u64> {
-    let due = step.due_numbers(
+    let due: Vec<i64> = step.due(
         "SELECT batch FROM batch WHERE due_ms IS NOT NULL AND due_ms <= ?1 \
          ORDER BY due_ms LIMIT ?2",
         "SELECT batch FROM batch WHERE due_ms IS NOT NULL AND due_ms > ?1 \
@@ -107,7 +107,7 @@ pub(super) fn forward(step: &mut Step<'_>) -> rusqlite::Result<u64> {
 
 /// Drops uploads that were not renewed in time; gives how many.
 pub(super) fn expel(step: &mut Step<'_>, upload_lease_ms: i64) -> rusqlite::Result<u64> {
-    let dead = step.due_numbers(
+    let dead: Vec<i64> = step.due(
         "SELECT batch FROM batch WHERE upload_ms IS NOT NULL AND upload_ms <= ?1 \
          ORDER BY upload_ms LIMIT ?2",
         "SELECT batch FROM batch WHERE upload_ms IS NOT NULL AND upload_ms > ?1 \
@@ -121,10 +121,10 @@ pub(super) fn expel(step: &mut Step<'_>, upload_lease_ms: i64) -> rusqlite::Resu
     Ok(dead.len() as u64)
 }
 
-/// Erases a batch that was kept long enough, [`STEP`] chunks at a time. Gives how many chunks and
-/// how many batches were erased.
+/// Erases a batch that was kept long enough, [`STEP`] chunks and events at a time. Gives how many of
+/// these and how many batches were erased.
 pub(super) fn purge(step: &mut Step<'_>, retention_max_ms: i64) -> rusqlite::Result<(u64, u64)> {
-    let due = step.due_numbers(
+    let due: Vec<i64> = step.due(
         "SELECT batch FROM batch WHERE purge_ms IS NOT NULL AND purge_ms <= ?1 \
          ORDER BY purge_ms LIMIT ?2",
         "SELECT batch FROM batch WHERE purge_ms IS NOT NULL AND purge_ms > ?1 \
@@ -148,10 +148,18 @@ pub(super) fn purge(step: &mut Step<'_>, retention_max_ms: i64) -> rusqlite::Res
     if i64::try_from(chunks.len()).unwrap_or(i64::MAX) == STEP {
         return Ok((chunks.len() as u64, 0));
     }
+    let sql = "DELETE FROM event WHERE event IN \
+               (SELECT event FROM event WHERE batch = ?1 LIMIT ?2) RETURNING event";
+    let events: Vec<i64> = step.rows(sql, (batch, STEP), |row| row.get(0))?;
+    for event in &events {
+        step.run("DELETE FROM attempt WHERE event = ?1", [event])?;
+    }
+    let erased = (chunks.len() + events.len()) as u64;
+    if i64::try_from(events.len()).unwrap_or(i64::MAX) == STEP {
+        return Ok((erased, 0));
+    }
     free_key(step, batch)?;
     step.run("DELETE FROM spec WHERE batch = ?1", [batch])?;
-    step.run("DELETE FROM event WHERE batch = ?1", [batch])?;
-    step.run("DELETE FROM attempt WHERE batch = ?1", [batch])?;
     step.run("DELETE FROM batch WHERE batch = ?1", [batch])?;
-    Ok((chunks.len() as u64, 1))
+    Ok((erased, 1))
 }

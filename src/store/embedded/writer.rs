@@ -305,13 +305,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (writer, beside) = writer(folder.path());
         let fails = |step: &mut Step<'_>| {
-            step.count("half")?;
+            step.count("half", 1)?;
             Err(rusqlite::Error::InvalidQuery)
         };
         let (first, failed, last) = tokio::join!(
-            write(&writer, |step| step.count("first")),
+            write(&writer, |step| step.count("first", 1)),
             write(&writer, fails),
-            write(&writer, |step| step.count("last")),
+            write(&writer, |step| step.count("last", 1)),
         );
         first.unwrap();
         last.unwrap();
@@ -347,12 +347,12 @@ mod tests {
         let (writer, beside) = writer(folder.path());
         beside.execute_batch("BEGIN IMMEDIATE").unwrap();
         let began = Instant::now();
-        let calls = (0..20).map(|_| write(&writer, |step| step.count("late")));
+        let calls = (0..20).map(|_| write(&writer, |step| step.count("late", 1)));
         let answers = futures_util::future::join_all(calls).await;
         assert!(answers.iter().all(|answer| matches!(answer, Err(StoreError::Unreachable(_)))));
         assert!(began.elapsed() < 3 * file::BUSY_TIME, "{:?}", began.elapsed());
         beside.execute_batch("COMMIT").unwrap();
-        write(&writer, |step| step.count("then")).await.unwrap();
+        write(&writer, |step| step.count("then", 1)).await.unwrap();
         assert_eq!(tallied(&beside), ["then"]);
     }
 }

@@ -7,9 +7,30 @@ use redis::{Cmd, Value};
 
 use super::{RedisStore, codec, keys, scripts};
 use crate::{
-    domain::{ids::BatchId, time::millis},
-    store::{Attempt, Callbacks, EVENT_DELAY_MAX, StoreError, TakenEvent, Verdict},
+    domain::{
+        ids::{BatchId, EventId},
+        time::{UnixMs, millis},
+    },
+    store::{
+        Attempt, Callbacks, EVENT_DELAY_MAX, EVENT_LEASE_MAX, HostSign, Recorded, StoreError,
+        TakenEvent, Verdict, WELCOME_KEPT, stored::StoredEvent,
+    },
 };
+
+/// How many values the script gives of a taken event.
+const TAKEN_VALUES: usize = 11;
+
+/// A taken event as the script gives it, without its batch.
+struct Taken {
+    event: EventId,
+    batch: BatchId,
+    stored: StoredEvent,
+    number: u32,
+    tries: u32,
+    age: Duration,
+    interrupted: bool,
+    body: Option<String>,
+}
 
 #[async_trait]
 impl Callbacks for RedisStore {
@@ -19,14 +40,7 @@ impl Callbacks for RedisStore {
             if taken.len() >= limit {
                 break;
             }
-            let left = limit - taken.len();
-            let answer = self
-                .link
-                .run_once(&scripts::TAKE, &keys::partition(partition), |call| {
-                    call.arg(left).arg(millis(lease)).arg(millis(EVENT_DELAY_MAX));
-                })
-                .await;
-            match answer {
+            match self.take_of(partition, limit - taken.len(), lease).await {
                 Ok(answer) => self.read_taken(answer, &mut taken).await?,
                 // What was taken before has begun its attempts: it must not be thrown away.
                 Err(_) if !taken.is_empty() => break,
@@ -36,8 +50,8 @@ impl Callbacks for RedisStore {
         Ok(taken)
     }
 
-    async fn body(&self, batch: BatchId, body: String) -> Result<String, StoreError> {
-        let key = keys::event(batch);
+    async fn body(&self, event: EventId, body: String) -> Result<String, StoreError> {
+        let key = keys::event(event);
         let mut calls = redis::pipe();
         calls.cmd("HSETNX").arg(&key).arg("body").arg(&body);
         calls.cmd("HGET").arg(&key).arg("body");
@@ -45,31 +59,45 @@ impl Callbacks for RedisStore {
         codec::text(answers.pop().unwrap_or(Value::Nil))
     }
 
-    async fn record(&self, attempt: &Attempt) -> Result<bool, StoreError> {
+    async fn record(&self, attempt: &Attempt) -> Result<Recorded, StoreError> {
         // Numbers and texts only: nothing here can fail to be written.
         let end = serde_json::to_string(&attempt.end).unwrap_or_default();
         let (word, delay) = match attempt.verdict {
             Verdict::Ended(state) => (state.word(), Duration::ZERO),
             Verdict::Again(delay) => ("again", delay),
         };
+        let sign = match attempt.host {
+            HostSign::Answered => "answered",
+            HostSign::Silent => "silent",
+            HostSign::None => "",
+        };
         let answer = self
             .link
-            .run(&scripts::RECORD, &keys::of(attempt.batch), |call| {
-                call.arg(attempt.batch.ulid())
+            .run(&scripts::RECORD, &keys::of_event(attempt.event), |call| {
+                call.arg(attempt.event.ulid())
                     .arg(attempt.number)
                     .arg(&end)
                     .arg(word)
-                    .arg(millis(delay).min(millis(EVENT_DELAY_MAX)));
+                    .arg(millis(delay).min(millis(EVENT_DELAY_MAX)))
+                    .arg(sign)
+                    .arg(self.rules.hosts.silences_max)
+                    .arg(millis(self.rules.hosts.left_alone));
             })
             .await?;
-        Ok(codec::number(answer)? == 1)
+        match codec::text(answer)?.as_str() {
+            "kept" => Ok(Recorded::Kept),
+            "left alone" => Ok(Recorded::HostLeftAlone),
+            "back" => Ok(Recorded::HostBack),
+            "lost" => Ok(Recorded::Lost),
+            other => Err(codec::unexpected(other)),
+        }
     }
 
     async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
         let mut calls = redis::pipe();
         calls.cmd("TIME");
         for partition in 0..self.partitions {
-            let key = keys::PartitionKeys(keys::partition(partition)).events();
+            let key = keys::PartitionKeys(keys::partition(partition)).hosts();
             calls.cmd("ZRANGE").arg(key).arg(0).arg(0).arg("WITHSCORES");
         }
         let mut answers = self.link.ask_all(&calls).await?.into_iter();
@@ -84,6 +112,18 @@ impl Callbacks for RedisStore {
         Ok(next_ms.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(now_ms))))
     }
 
+    async fn is_welcome(&self, account: &str, host: &str) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("EXISTS");
+        command.arg(keys::welcome(account, host));
+        Ok(codec::number(self.link.ask(&command).await?)? == 1)
+    }
+
+    async fn welcome(&self, account: &str, host: &str) -> Result<(), StoreError> {
+        let mut command = redis::cmd("SET");
+        command.arg(keys::welcome(account, host)).arg(1).arg("PX").arg(millis(WELCOME_KEPT));
+        self.link.ask(&command).await.map(|_| ())
+    }
+
     async fn signing_secret(&self, secret: &str) -> Result<String, StoreError> {
         let mut calls = redis::pipe();
         calls.cmd("HSETNX").arg(keys::META).arg("secret").arg(secret);
@@ -94,40 +134,99 @@ impl Callbacks for RedisStore {
 }
 
 impl RedisStore {
-    /// Adds the batches that belong to the answer of `take`.
+    async fn take_of(
+        &self,
+        partition: u16,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Value, StoreError> {
+        let hosts = self.rules.hosts;
+        self.link
+            .run_once(&scripts::TAKE, &keys::partition(partition), |call| {
+                call.arg(limit)
+                    .arg(millis(lease))
+                    .arg(millis(EVENT_DELAY_MAX))
+                    .arg(millis(EVENT_LEASE_MAX))
+                    .arg(hosts.at_once)
+                    .arg(hosts.silences_max)
+                    .arg(millis(hosts.left_alone));
+            })
+            .await
+    }
+
+    /// Adds the events of the answer of `take`, with their batches.
     async fn read_taken(
         &self,
         answer: Value,
         taken: &mut Vec<TakenEvent>,
     ) -> Result<(), StoreError> {
-        let mut events = Vec::new();
-        let mut calls = redis::pipe();
-        let mut values = codec::list(answer)?.into_iter();
-        while let (Some(id), Some(number), Some(body)) =
-            (values.next(), values.next(), values.next())
-        {
-            let id = BatchId::from_ulid(&codec::text(id)?)
-                .map_err(|_| codec::unexpected("a batch id"))?;
-            let number = u32::try_from(codec::number(number)?).unwrap_or(u32::MAX);
-            let body = Some(codec::text(body)?).filter(|body| !body.is_empty());
-            calls.add_command(hgetall(&keys::batch(id)));
-            events.push((id, number, body));
+        let (mut found, mut calls) = (Vec::new(), redis::pipe());
+        for values in codec::list(answer)?.chunks(TAKEN_VALUES) {
+            let event = Taken::read(values)?;
+            calls.add_command(hgetall(&keys::batch(event.batch)));
+            found.push(event);
         }
-        let batches = self.link.ask_all(&calls).await?;
-        for ((id, number, body), fields) in events.into_iter().zip(batches) {
+        for (event, fields) in found.into_iter().zip(self.link.ask_all(&calls).await?) {
+            let id = event.event;
             // One that can't be read must not hold the others up.
-            match codec::fields(fields).and_then(|fields| codec::batch(id, &fields)) {
-                Ok(Some(batch)) => taken.push(TakenEvent { batch, number, body }),
+            match event.with_batch(fields) {
+                Ok(Some(event)) => taken.push(event),
                 Ok(None) => {
-                    tracing::error!(batch.id = %id, "an event has no batch: the store lost it");
+                    tracing::error!(event.id = %id, "an event has no batch: the store lost it");
                 }
-                Err(error) => {
-                    tracing::error!(batch.id = %id, %error, "an event's batch can't be read");
-                }
+                Err(error) => tracing::error!(event.id = %id, %error, "an event can't be read"),
             }
         }
         Ok(())
     }
+}
+
+// === impl Taken ===
+
+impl Taken {
+    fn read(values: &[Value]) -> Result<Self, StoreError> {
+        let mut values = values.iter().cloned();
+        let mut next = || values.next().unwrap_or(Value::Nil);
+        let event = event_id(next())?;
+        let batch = batch_id(next())?;
+        let (kind, about) = (codec::text(next())?, codec::text(next())?);
+        let mut number = || codec::number(next());
+        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let stored = StoredEvent { kind, about, sequence: small(number()?), at: UnixMs(number()?) };
+        Ok(Self {
+            event,
+            batch,
+            stored,
+            number: small(number()?),
+            tries: small(number()?),
+            age: Duration::from_millis(number()?),
+            interrupted: number()? == 1,
+            body: Some(codec::text(next())?).filter(|body| !body.is_empty()),
+        })
+    }
+
+    fn with_batch(self, fields: Value) -> Result<Option<TakenEvent>, StoreError> {
+        let Some(batch) = codec::batch(self.batch, &codec::fields(fields)?)? else {
+            return Ok(None);
+        };
+        Ok(Some(TakenEvent {
+            event: self.stored.event(self.event, &batch)?,
+            batch,
+            number: self.number,
+            tries: self.tries,
+            age: self.age,
+            interrupted: self.interrupted,
+            body: self.body,
+        }))
+    }
+}
+
+pub(super) fn event_id(value: Value) -> Result<EventId, StoreError> {
+    EventId::from_ulid(&codec::text(value)?).map_err(|_| codec::unexpected("an event id"))
+}
+
+pub(super) fn batch_id(value: Value) -> Result<BatchId, StoreError> {
+    BatchId::from_ulid(&codec::text(value)?).map_err(|_| codec::unexpected("a batch id"))
 }
 
 pub(super) fn hgetall(key: &str) -> Cmd {

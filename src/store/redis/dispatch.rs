@@ -15,13 +15,16 @@ use crate::{
         time::{UnixMs, millis},
     },
     store::{
-        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, RETENTION_MAX, Release, Settled,
-        Settlement, Standing, StoreError, Swept, Token, Wish, stored,
+        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, ORDER_KNOWN, RETENTION_MAX,
+        Release, Settled, Settlement, Standing, StoreError, Swept, Token, Wish, stored,
     },
 };
 
 /// At most so many leases, due batches, uploads or chunks a script and call.
 const STEP: u64 = 100;
+
+/// At most so many events are looked at for an order to deliver some again, a call.
+const LOOKED_AT_MAX: u64 = 1_000;
 
 #[async_trait]
 impl Dispatch for RedisStore {
@@ -157,6 +160,11 @@ impl RedisStore {
                 call.arg(STEP).arg(millis(RETENTION_MAX));
             })
             .await?;
+        let [events_replayed, looked_at] = self
+            .step(&scripts::REDO, key, |call| {
+                call.arg(STEP).arg(LOOKED_AT_MAX).arg(millis(ORDER_KNOWN));
+            })
+            .await?;
         let full = [leases_lost, closed_later, batches_due, uploads_dropped, chunks_purged];
         Ok(Swept {
             leases_lost,
@@ -164,7 +172,10 @@ impl RedisStore {
             batches_due,
             uploads_dropped,
             batches_purged,
+            events_replayed,
+            // Replays keep to their pace; only looking for them does not.
             more: batches_purged > 0
+                || (events_replayed == 0 && looked_at >= LOOKED_AT_MAX)
                 || closed_later > 0
                 || full.into_iter().any(|count| count >= STEP),
         })

@@ -6,13 +6,18 @@ use redis::Cmd;
 use super::{RedisStore, codec, keys, scripts};
 use crate::{
     domain::{chunk::NewChunk, ids::BatchId},
-    store::{Draft, Intake, IntakeError, Opened, StoreError, Upload, WishError, stored},
+    store::{
+        Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, StoreError, Upload,
+        WishError, stored,
+    },
 };
 
 #[async_trait]
 impl Intake for RedisStore {
     async fn open(&self, draft: &Draft) -> Result<Opened, StoreError> {
         let spec = stored::write_spec(&draft.spec);
+        let callback = draft.spec.callback.as_ref();
+        let (percent, every_ms) = stored::pace(callback);
         let answer = self
             .link
             .run(&scripts::OPEN, &keys::of(draft.id), |call| {
@@ -23,9 +28,12 @@ impl Intake for RedisStore {
                     .arg(&draft.spec.provider)
                     .arg(draft.key.as_ref().map_or("", |key| key.0.as_str()))
                     .arg(&spec)
-                    .arg(if draft.spec.callback.is_some() { "pending" } else { "" })
                     .arg(self.retention_ms())
-                    .arg(draft.spec.reference.as_deref().unwrap_or(""));
+                    .arg(draft.spec.reference.as_deref().unwrap_or(""))
+                    .arg(callback.map_or("", |callback| &callback.host))
+                    .arg(stored::wants(callback))
+                    .arg(percent.map_or_else(String::new, |percent| percent.to_string()))
+                    .arg(every_ms.map_or_else(String::new, |every_ms| every_ms.to_string()));
             })
             .await?;
         let mut answer = codec::list(answer)?.into_iter();
@@ -93,6 +101,36 @@ impl Intake for RedisStore {
 
     async fn resume(&self, account: &str, id: BatchId) -> Result<(), WishError> {
         self.wish(&scripts::RESUME, account, id).await
+    }
+
+    async fn replay(&self, account: &str, id: BatchId) -> Result<(), ReplayError> {
+        let answer = self
+            .link
+            .run(&scripts::REPLAY, &keys::of(id), |call| {
+                call.arg(account).arg(id.ulid());
+            })
+            .await?;
+        match codec::text(answer)?.as_str() {
+            "ok" => Ok(()),
+            "not found" => Err(ReplayError::NotFound),
+            "not over" => Err(ReplayError::NotOver),
+            "no callback" => Err(ReplayError::NoCallback),
+            other => Err(codec::unexpected(other).into()),
+        }
+    }
+
+    async fn order_replay(&self, account: &str, order: &ReplayOrder) -> Result<(), StoreError> {
+        for partition in 0..self.partitions {
+            let note = |call: &mut Cmd| {
+                call.arg(order.nonce)
+                    .arg(account)
+                    .arg(order.state.word())
+                    .arg(order.since.0)
+                    .arg(order.host.as_deref().unwrap_or(""));
+            };
+            self.link.run(&scripts::ORDER, &keys::partition(partition), note).await?;
+        }
+        Ok(())
     }
 
     fn partitions(&self) -> u16 {

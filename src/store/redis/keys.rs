@@ -17,7 +17,13 @@
 //! | `P due` | zset | batches by when their next parked chunk is due, ms |
 //! | `P closing` | zset | canceled batches with chunks left to close |
 //! | `P uploads` | zset | unsealed batches by when their upload's lease ends, ms |
-//! | `P events` | zset | batches with a callback to deliver, by when, ms |
+//! | `P hosts` | zset | hosts of receivers by when there is an event to take, ms |
+//! | `P wait:<host>` | zset | its pending events by when the next attempt is due, ms |
+//! | `P open:<host>` | zset | those with an attempt under way, by when its lease ends, ms |
+//! | `P host:<host>` | hash | `silences` in a row, and `until` when it is left alone, ms |
+//! | `P feed:<account>` | zset | the account's events in the order of their creation |
+//! | `P replays` | zset | orders to deliver events again, by nonce |
+//! | `P replay:<nonce>` | hash | such an order, and the `place` in the feed it has come to |
 //! | `P purge` | zset | batches by when they are erased, ms |
 //! | `P list:<account>` | zset | the account's batches, all with score 0: in the order of their ids |
 //! | `P i:<account>:<key>` | string | the batch an idempotency key belongs to |
@@ -30,10 +36,12 @@
 //! | `B:w:<chunk>` | hash | place → what is known of a message that waits for another try |
 //! | `B:q` | zset | parked and returned chunks by when they are due, ms |
 //! | `B:l` | hash | chunk → `<token> <last sequence> <H held, F let go, D done>` |
-//! | `P e:<batch>` | hash | its event: `number` of the last attempt, `recorded`, `body` |
-//! | `P e:<batch>:a` | list | the last 20 attempts: `<number> <at, ms> <what it came to>` |
+//! | `B:e` | list | its events, but for the completion |
+//! | `P e:<event>` | hash | an event: `batch`, `kind`, `state`, `number` of the last attempt, … |
+//! | `P e:<event>:a` | list | the last 20 attempts: `<number> <at, ms> <what it came to>` |
+//! | `rb:welcome:<account>:<host>` | string | the host wants the account's callbacks |
 
-use crate::domain::ids::BatchId;
+use crate::domain::ids::{BatchId, EventId};
 
 pub(super) const META: &str = "rb:meta";
 pub(super) const BELL: &str = "rb:bell";
@@ -71,12 +79,20 @@ pub(super) fn chunk(id: BatchId, kind: ChunkKey, number: usize) -> String {
     format!("{}:{kind}:{number}", batch(id))
 }
 
-pub(super) fn event(id: BatchId) -> String {
-    format!("{}e:{}", of(id), id.ulid())
+pub(super) fn of_event(id: EventId) -> String {
+    partition(id.partition())
 }
 
-pub(super) fn attempts(id: BatchId) -> String {
+pub(super) fn event(id: EventId) -> String {
+    format!("{}e:{}", of_event(id), id.ulid())
+}
+
+pub(super) fn attempts(id: EventId) -> String {
     format!("{}:a", event(id))
+}
+
+pub(super) fn welcome(account: &str, host: &str) -> String {
+    format!("rb:welcome:{account}:{host}")
 }
 
 #[derive(Clone, Copy)]
@@ -90,8 +106,20 @@ pub(super) enum ChunkKey {
 pub(super) struct PartitionKeys(pub(super) String);
 
 impl PartitionKeys {
-    pub(super) fn events(&self) -> String {
-        format!("{}events", self.0)
+    pub(super) fn hosts(&self) -> String {
+        format!("{}hosts", self.0)
+    }
+
+    pub(super) fn waiting(&self, host: &str) -> String {
+        format!("{}wait:{host}", self.0)
+    }
+
+    pub(super) fn under_way(&self, host: &str) -> String {
+        format!("{}open:{host}", self.0)
+    }
+
+    pub(super) fn feed(&self, account: &str) -> String {
+        format!("{}feed:{account}", self.0)
     }
 
     pub(super) fn stats(&self) -> String {

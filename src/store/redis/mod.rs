@@ -7,6 +7,7 @@ mod bell;
 mod callbacks;
 mod codec;
 mod dispatch;
+mod events;
 mod intake;
 mod keys;
 mod link;
@@ -24,11 +25,11 @@ use secrecy::ExposeSecret;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::link::Link;
-use super::{Doorbell, Store, StoreError, StoreSettings, StoreTimes};
+use super::{Doorbell, Store, StoreError, StoreRules, StoreSettings};
 use crate::domain::{ids::PARTITIONS_MAX, time::millis};
 
 /// What the stored records look like. A store of another schema is refused.
-const SCHEMA: &str = "1";
+const SCHEMA: &str = "2";
 
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -70,7 +71,7 @@ pub enum ConnectError {
 struct RedisStore {
     link: Link,
     partitions: u16,
-    times: StoreTimes,
+    rules: StoreRules,
     /// Rings our doorbell for as long as the store is in use.
     _bell: Arc<AbortOnDropHandle<()>>,
 }
@@ -80,7 +81,7 @@ struct RedisStore {
 ///
 /// # Errors
 /// [`ConnectError`] if waiting would not help.
-pub async fn connect(settings: &StoreSettings, times: StoreTimes) -> Result<Store, ConnectError> {
+pub async fn connect(settings: &StoreSettings, rules: StoreRules) -> Result<Store, ConnectError> {
     let client = client(settings)?;
     let partitions = settings.partitions.clamp(1, PARTITIONS_MAX);
     let link = Link::new(&client)?;
@@ -98,7 +99,7 @@ pub async fn connect(settings: &StoreSettings, times: StoreTimes) -> Result<Stor
     let bell = Arc::new(AbortOnDropHandle::new(bell));
     let role = || -> Result<Arc<RedisStore>, StoreError> {
         let link = Link::new(&client)?;
-        Ok(Arc::new(RedisStore { link, partitions, times, _bell: Arc::clone(&bell) }))
+        Ok(Arc::new(RedisStore { link, partitions, rules, _bell: Arc::clone(&bell) }))
     };
     Ok(Store { intake: role()?, reading: role()?, dispatch: role()?, callbacks: role()?, doorbell })
 }
@@ -107,15 +108,15 @@ pub async fn connect(settings: &StoreSettings, times: StoreTimes) -> Result<Stor
 
 impl RedisStore {
     fn lease_ms(&self) -> u64 {
-        millis(self.times.lease)
+        millis(self.rules.lease)
     }
 
     fn upload_lease_ms(&self) -> u64 {
-        millis(self.times.upload_lease)
+        millis(self.rules.upload_lease)
     }
 
     fn retention_ms(&self) -> u64 {
-        millis(self.times.retention)
+        millis(self.rules.retention)
     }
 }
 

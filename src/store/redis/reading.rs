@@ -6,18 +6,20 @@ use redis::Value;
 use super::{
     RedisStore,
     callbacks::{hgetall, score_ms, time_ms},
-    codec, keys, messages,
+    codec,
+    events::Order,
+    keys, messages,
 };
 use crate::{
     domain::{
         batch::{Batch, CallbackState},
-        ids::BatchId,
+        ids::{BatchId, EventId},
         message::{FinalState, MessageState},
         time::UnixMs,
     },
     store::{
-        AttemptEnd, AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading,
-        Stats, StoreError,
+        AttemptEnd, AttemptRecord, AttemptsView, BatchFilter, EventFilter, EventView, MessageView,
+        ProviderStats, Reading, Stats, StoreError,
     },
 };
 
@@ -69,16 +71,48 @@ impl Reading for RedisStore {
         id: BatchId,
     ) -> Result<Option<AttemptsView>, StoreError> {
         let Some(batch) = self.batch(account, id).await? else { return Ok(None) };
+        let keys = keys::PartitionKeys(keys::of(id));
+        let host = batch.spec.callback.as_ref().map_or("", |callback| &callback.host);
         let mut calls = redis::pipe();
-        calls.cmd("LRANGE").arg(keys::attempts(id)).arg(0).arg(-1);
-        calls.cmd("ZSCORE").arg(keys::PartitionKeys(keys::of(id)).events()).arg(id.ulid());
+        calls.cmd("LRANGE").arg(keys::attempts(id.event())).arg(0).arg(-1);
+        calls.cmd("ZSCORE").arg(keys.waiting(host)).arg(id.ulid());
+        calls.cmd("ZSCORE").arg(keys.under_way(host)).arg(id.ulid());
         calls.cmd("TIME");
         let mut answers = self.link.ask_all(&calls).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);
-        let (lines, due, now) = (codec::list(next())?, next(), UnixMs(time_ms(next())?));
-        let due = Some(due).filter(|due| *due != Value::Nil).map(score_ms).transpose()?.map(UnixMs);
+        let (lines, due, lease) = (codec::list(next())?, instant(next())?, instant(next())?);
+        let now = UnixMs(time_ms(next())?);
         let attempts = lines.into_iter().map(attempt).collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(AttemptsView::new(attempts, due, now, batch.callback)))
+        let is_held = lease.is_some_and(|lease| lease > now);
+        Ok(Some(AttemptsView::new(attempts, due.or(lease), is_held, batch.callback)))
+    }
+
+    async fn events(
+        &self,
+        account: &str,
+        filter: &EventFilter,
+        before: Option<EventId>,
+        limit: usize,
+    ) -> Result<Option<(Vec<EventView>, Option<EventId>)>, StoreError> {
+        let Some(ids) = self.event_ids(account, before, limit, Order::NewestFirst).await? else {
+            return Ok(None);
+        };
+        let next = (ids.len() == limit).then(|| ids.last().copied()).flatten();
+        let mut views = self.event_views(&ids).await?;
+        views.retain(|view| filter.matches(view));
+        Ok(Some((views, next)))
+    }
+
+    async fn events_after(
+        &self,
+        account: &str,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Option<Vec<EventView>>, StoreError> {
+        match self.event_ids(account, after, limit, Order::OldestFirst).await? {
+            Some(ids) => self.event_views(&ids).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn stats(&self, providers: &[String]) -> Result<Stats, StoreError> {
@@ -137,12 +171,10 @@ impl RedisStore {
     ) -> Result<(), StoreError> {
         let mut calls = redis::pipe();
         calls.add_command(hgetall(&keys.stats()));
-        calls.cmd("ZCARD").arg(keys.events());
-        let mut answers = self.link.ask_all(&calls).await?.into_iter();
-        let sums = codec::fields(answers.next().unwrap_or(Value::Nil))?;
-        stats.callbacks_pending += codec::number(answers.next().unwrap_or(Value::Nil))?;
+        let sums = codec::fields(self.link.ask_all(&calls).await?.pop().unwrap_or(Value::Nil))?;
+        stats.callbacks_pending += codec::count(&sums, "callback:pending");
         stats.leases_lost += codec::count(&sums, "leases_lost");
-        for state in [CallbackState::Delivered, CallbackState::Exhausted, CallbackState::Gone] {
+        for state in CallbackState::ENDED {
             let word = state.word();
             *stats.callbacks_ended.entry(word).or_default() +=
                 codec::count(&sums, &format!("callback:{word}"));
@@ -193,6 +225,15 @@ fn add_sums(
         *figures.ended.entry(state).or_default() +=
             codec::count(sums, &format!("{provider}:{}", state as u8));
     }
+}
+
+/// An instant, if the answer is one.
+pub(super) fn instant(score: Value) -> Result<Option<UnixMs>, StoreError> {
+    Some(score)
+        .filter(|score| *score != Value::Nil)
+        .map(score_ms)
+        .transpose()
+        .map(|ms| ms.map(UnixMs))
 }
 
 /// Reads `<number> <at, ms> <what it came to>`.

@@ -1,8 +1,8 @@
 //! The scripts: the only writers of the store.
 //!
 //! Each is idempotent, takes its time from the server, checks first and writes last, and does a
-//! bounded amount of work. What they share, `lib.lua`, is put between a script's first line (its
-//! flags) and the rest.
+//! bounded amount of work. What they share, `lib.lua`, `events.lua` and `finish.lua`, is put between
+//! a script's first line (its flags) and the rest.
 
 use std::sync::LazyLock;
 
@@ -39,7 +39,13 @@ macro_rules! scripts {
     };
 }
 
-const LIB: &str = include_str!("scripts/lib.lua");
+const LIB: &str = concat!(
+    include_str!("scripts/lib.lua"),
+    "\n",
+    include_str!("scripts/events.lua"),
+    "\n",
+    include_str!("scripts/finish.lua")
+);
 
 scripts! {
     OPEN: LIB, "open";
@@ -59,6 +65,9 @@ scripts! {
     PURGE: LIB, "purge";
     TAKE: LIB, "take";
     RECORD: LIB, "record";
+    REPLAY: LIB, "replay";
+    ORDER: LIB, "order";
+    REDO: LIB, "redo";
     GRANT: "", "grant";
     THROTTLE: "", "throttle";
     PAUSED: "", "paused";
@@ -81,12 +90,12 @@ mod tests {
     }
 
     #[test]
-    fn only_intake_stops_when_memory_is_full() {
+    fn only_what_is_new_stops_when_memory_is_full() {
         let refusing: Vec<_> = SOURCES
             .iter()
             .filter(|(_, source)| source.starts_with("#!lua\n"))
             .map(|(name, _)| *name)
             .collect();
-        assert_eq!(refusing, ["open", "append", "seal"]);
+        assert_eq!(refusing, ["open", "append", "seal", "order"]);
     }
 }

@@ -38,7 +38,12 @@ struct ResetWanted;
 impl Hosted {
     /// Starts `host` on a free port.
     pub(super) fn start(host: Arc<impl Host>) -> Self {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", super::free_port())).unwrap();
+        Self::start_at(host, ([127, 0, 0, 1], super::free_port()).into())
+    }
+
+    /// Starts `host` at this address.
+    pub(super) fn start_at(host: Arc<impl Host>, address: SocketAddr) -> Self {
+        let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (end, ended) = oneshot::channel();

@@ -27,7 +27,7 @@ pub(crate) use self::{
     client::{Answer, Client},
     provider::{Call, Fate, Mode, Provider},
     ran::{Ran, run_to_end},
-    receiver::{Receiver, Reply},
+    receiver::{Delivery, Receiver, Reply},
     redis::Redis,
     ringback::{Ringback, Setup, command, variable},
     watched::Watched,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -73,6 +74,12 @@ impl Receiver {
         let script = Mutex::new(script.into_iter().collect());
         let desk = Arc::new(Desk { script, ..Desk::default() });
         Self { hosted: Hosted::start(Arc::clone(&desk)), desk }
+    }
+
+    /// Starts a receiver at this address that answers 200.
+    pub(crate) fn start_at(address: SocketAddr) -> Self {
+        let desk = Arc::<Desk>::default();
+        Self { hosted: Hosted::start_at(Arc::clone(&desk), address), desk }
     }
 
     /// Where callbacks are posted to.

@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod dispatch;
+mod events;
 mod intake;
 mod rates;
 mod reading;
@@ -86,9 +87,31 @@ cases! {
         }
         callbacks {
             an_event_is_taken_once_and_recorded
-            an_interrupted_attempt_uses_up_its_number
+            an_event_waits_for_its_next_attempt
+            an_interrupted_attempt_is_handed_out_to_be_recorded
             a_late_record_changes_nothing
+            a_host_gets_so_many_at_once_and_the_others_theirs
+            many_events_of_one_host_hide_no_other
+            a_silent_host_is_left_alone_then_tried_with_one
+            an_answer_ends_a_row_of_silences
+            a_welcome_is_kept_for_its_account_and_host
             what_was_kept_long_enough_is_erased_to_the_last_key
+        }
+        events {
+            the_dispatch_is_told_before_the_completion
+            progress_is_told_one_at_a_time_and_the_completion_last
+            the_completion_waits_for_a_report_no_longer_than_its_lease
+            a_report_that_waits_at_the_end_is_given_up
+            progress_by_time_is_told_when_something_changed
+            each_failed_message_is_told_once
+            a_batch_is_kept_until_all_its_events_have_ended
+            a_replay_begins_the_schedule_anew
+            a_replay_of_what_waits_comes_at_once
+            a_replay_that_makes_no_sense_is_refused
+            an_order_replays_what_ended_so
+            an_order_is_carried_out_at_a_measured_pace
+            the_feed_is_in_order_and_pages
+            the_list_of_events_is_newest_first_and_filters
         }
         rates {
             a_pause_of_a_provider_holds_for_all

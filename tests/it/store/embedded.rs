@@ -10,16 +10,13 @@ use ringback::{
         message::FinalState,
         time::UnixMs,
     },
-    store::{
-        self, Attempt, AttemptEnd, IntakeError, MessageView, Opened, Release, Settled, Settlement,
-        Verdict,
-    },
+    store::{self, IntakeError, MessageView, Opened, Release, Settled, Settlement},
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::fixture::{
-    ACCOUNT, Fixture, TIMES, all_sent, changes, chunks, settings, settlement, waiting,
+    ACCOUNT, Fixture, RULES, all_sent, changes, chunks, settings, settlement, waiting,
 };
 use crate::harness::{PATIENCE, Ringback, StoreUrl, eventually};
 
@@ -38,7 +35,7 @@ fn open_file(folder: &TempDir) -> Connection {
 
 /// Why the store does not open.
 async fn refusal(place: &impl StoreUrl) -> String {
-    match store::open(&settings(place), TIMES).await {
+    match store::open(&settings(place), RULES).await {
         Ok(_) => panic!("{} was opened", place.store_url()),
         Err(error) => error.to_string(),
     }
@@ -244,10 +241,7 @@ async fn accept_send_and_erase(on: &Fixture) {
         let log = vec![1; 40 * claimed.states.len()].into();
         on.settle(&Settlement { log, ..all_sent(&claimed) }).await;
     }
-    on.store.callbacks.take(1, Duration::from_secs(9)).await.expect("taken");
-    let verdict = Verdict::Ended(CallbackState::Delivered);
-    let attempt = Attempt { batch: id, number: 1, end: AttemptEnd::default(), verdict };
-    assert!(on.store.callbacks.record(&attempt).await.expect("recorded"));
+    on.end_callback(id, CallbackState::Delivered).await;
     assert_eq!(on.batch(id).await.counts.ended[FinalState::Sent], MESSAGES as u64);
     on.raw.lapse_retention().await;
     assert_eq!(on.sweep().await.batches_purged, 1);

@@ -10,15 +10,16 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use ringback::{
     domain::{
-        batch::{Batch, BatchSpec, CallbackSpec},
+        batch::{Batch, BatchSpec, CallbackSpec, CallbackState},
         chunk::{Chunker, Entry, NewChunk},
         ids::BatchId,
         message::{FinalState, Open},
         time::UnixMs,
     },
     store::{
-        self, Claim, Claimed, Dispatch, Draft, IdempotencyKey, Opened, Release, Settled,
-        Settlement, Store, StoreSettings, StoreTimes, Upload, Waiting,
+        self, Attempt, AttemptEnd, Claim, Claimed, Dispatch, Draft, HostLimits, HostSign,
+        IdempotencyKey, Opened, Recorded, Release, Settled, Settlement, Store, StoreRules,
+        StoreSettings, TakenEvent, Upload, Verdict, Waiting,
     },
 };
 
@@ -26,11 +27,18 @@ pub(crate) use self::raw::Raw;
 use crate::harness::{Backing, Kind, StoreUrl};
 
 pub(crate) const ACCOUNT: &str = "acme";
-pub(crate) const TIMES: StoreTimes = StoreTimes {
+pub(crate) const RULES: StoreRules = StoreRules {
     lease: Duration::from_secs(30),
     upload_lease: Duration::from_secs(5),
     retention: Duration::from_hours(1),
+    hosts: HostLimits { at_once: 4, silences_max: 3, left_alone: Duration::from_mins(5) },
 };
+
+/// Where callbacks of the tests go, unless they say otherwise.
+pub(crate) const HOST: &str = "a.example:443";
+
+/// How long attempts hold their events.
+const ATTEMPT_LEASE: Duration = Duration::from_secs(20);
 
 /// A store, opened as a process opens it.
 ///
@@ -54,7 +62,7 @@ impl Fixture {
     /// A store that is there already.
     pub(crate) async fn on(place: &impl StoreUrl) -> Self {
         let settings = settings(place);
-        let store = store::open(&settings, TIMES).await.expect("the store");
+        let store = store::open(&settings, RULES).await.expect("the store");
         let url = place.store_url();
         let raw: Box<dyn Raw> = match url.strip_prefix("embedded:") {
             Some(folder) => Box::new(embedded::Rows::of(folder)),
@@ -68,14 +76,14 @@ impl Fixture {
     pub(crate) async fn reopened(self) -> Self {
         let Self { store, settings, .. } = self;
         drop(store);
-        let store = store::open(&settings, TIMES).await.expect("the store again");
+        let store = store::open(&settings, RULES).await.expect("the store again");
         Self { store, settings, ..self }
     }
 
     /// What a process with another lease does on the same store.
     pub(crate) async fn with_lease(&self, lease: Duration) -> Arc<dyn Dispatch> {
-        let times = StoreTimes { lease, ..TIMES };
-        store::open(&self.settings, times).await.expect("the store").dispatch
+        let rules = StoreRules { lease, ..RULES };
+        store::open(&self.settings, rules).await.expect("the store").dispatch
     }
 
     pub(crate) fn spec(&self, callback: bool) -> BatchSpec {
@@ -83,10 +91,20 @@ impl Fixture {
             account: ACCOUNT.into(),
             provider: self.provider.clone(),
             body: "Hi".into(),
-            callback: callback
-                .then(|| CallbackSpec { url: "https://a.example/".into(), headers: vec![] }),
+            callback: callback.then(|| callback_to(HOST)),
             ..BatchSpec::default()
         }
+    }
+
+    /// A batch whose client wants this.
+    pub(crate) fn draft_with(&self, callback: CallbackSpec) -> Draft {
+        let spec = BatchSpec { callback: Some(callback), ..self.spec(true) };
+        Draft { spec, ..self.draft(true) }
+    }
+
+    /// Accepts a batch that is over at once, with a completion to report to `host`.
+    pub(crate) async fn over(&self, host: &str) -> BatchId {
+        self.accept_draft(&self.draft_with(callback_to(host)), &[], 1).await
     }
 
     pub(crate) fn draft(&self, callback: bool) -> Draft {
@@ -140,6 +158,42 @@ impl Fixture {
         self.store.dispatch.settle(settlement).await.expect("a settlement")
     }
 
+    /// Takes at most `limit` events that are due.
+    pub(crate) async fn take(&self, limit: usize) -> Vec<TakenEvent> {
+        self.store.callbacks.take(limit, ATTEMPT_LEASE).await.expect("taken")
+    }
+
+    /// Takes the one event that is due.
+    pub(crate) async fn take_one(&self) -> TakenEvent {
+        let mut taken = self.take(100).await;
+        assert_eq!(taken.len(), 1, "{taken:?}");
+        taken.remove(0)
+    }
+
+    /// Records that an attempt ended so, by an answer.
+    pub(crate) async fn record(&self, event: &TakenEvent, verdict: Verdict) -> Recorded {
+        self.record_with(event, verdict, HostSign::Answered).await
+    }
+
+    pub(crate) async fn record_with(
+        &self,
+        event: &TakenEvent,
+        verdict: Verdict,
+        host: HostSign,
+    ) -> Recorded {
+        let end = AttemptEnd { status: Some(200), latency_ms: 3, ..AttemptEnd::default() };
+        let attempt = Attempt { event: event.event.id, number: event.number, end, verdict, host };
+        self.store.callbacks.record(&attempt).await.expect("recorded")
+    }
+
+    /// The batch's completion event is taken and ends in this state.
+    pub(crate) async fn end_callback(&self, id: BatchId, state: CallbackState) {
+        let taken = self.take(100).await;
+        let event = taken.iter().find(|taken| taken.event.id == id.event());
+        let event = event.unwrap_or_else(|| panic!("{id} is not due: {taken:?}"));
+        assert_eq!(self.record(event, Verdict::Ended(state)).await, Recorded::Kept);
+    }
+
     pub(crate) async fn sweep(&self) -> store::Swept {
         let mut all = store::Swept::default();
         loop {
@@ -157,10 +211,15 @@ pub(crate) fn settings(place: &impl StoreUrl) -> StoreSettings {
     let url = place.store_url().into();
     StoreSettings {
         url,
-        retention: TIMES.retention,
+        retention: RULES.retention,
         sync_every: Duration::from_secs(1),
         partitions: 1,
     }
+}
+
+pub(crate) fn callback_to(host: &str) -> CallbackSpec {
+    let url = format!("https://{host}/");
+    CallbackSpec { url, host: host.into(), ..CallbackSpec::default() }
 }
 
 pub(crate) fn fresh_id() -> BatchId {

@@ -95,6 +95,8 @@ fn the_first_line_is_judged_as_a_document_is() {
         (r#"{"body":"{{"}"#, "/1/body", "template_invalid"),
         (r#"{"body":"Hi","recipients":["+15551230001"]}"#, "/1/recipients", "unknown_field"),
         (r#"{"body":"Hi","provider":"carrier"}"#, "/1/from", "missing"),
+        (r#"{"body":"Hi","events":["batch.ended"]}"#, "/1/events/0", "invalid_value"),
+        (r#"{"body":"Hi","callback_auth":{}}"#, "/1/callback_auth/type", "missing"),
         (r#"{"body":"Hi","provider":"nobody"}"#, "/1/provider", "unknown_provider"),
         (r#"{"body":"Hi","metadata":{"a":1,"a":2}}"#, "/1/metadata/a", "duplicate_field"),
         (

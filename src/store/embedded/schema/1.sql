@@ -2,8 +2,8 @@
 -- without `turn` is not in the ring, a chunk without `until_ms` is not held, and each such set has a
 -- partial index, which holds its members and nothing else.
 
--- What is true of the whole store: 'turn' counts turns and gives ring places and lease tokens,
--- 'secret' signs callbacks.
+-- What is true of the whole store: 'turn' counts turns and gives ring places, lease tokens and the
+-- order of events, 'secret' signs callbacks.
 CREATE TABLE fact (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 INSERT INTO fact VALUES ('turn', 0);
 
@@ -29,6 +29,15 @@ CREATE TABLE batch (
   reference  TEXT,
   state      TEXT NOT NULL,              -- a batch state's word, or 'dropped'
   callback   TEXT,                       -- a callback state's word; NULL if none is wanted
+  host       TEXT,                       -- where callbacks go
+  wants      TEXT NOT NULL DEFAULT '',   -- 'd', 'f', 'p': dispatched, failures, progress are told
+  tell_percent INTEGER, tell_every INTEGER, -- how often progress is: percent, or ms
+  tell_at    INTEGER,                    -- when next: at so many final messages, or at that instant
+  told       INTEGER NOT NULL DEFAULT 0, -- events so far
+  unsent     INTEGER NOT NULL DEFAULT 0, -- those of them that are pending
+  reports    INTEGER NOT NULL DEFAULT 0, -- those that told of progress
+  failures   INTEGER NOT NULL DEFAULT 0, -- those that told of a failed message
+  progress   INTEGER,                    -- the pending one that tells of progress
   keep_ms    INTEGER NOT NULL,           -- how long it is kept once it is over
   key        TEXT,                       -- the idempotency key it holds
   upload     INTEGER,                    -- the upload's token
@@ -105,18 +114,52 @@ CREATE TABLE waiting (
   PRIMARY KEY (chunk, place)
 ) WITHOUT ROWID;
 
--- Completion events. `due_ms` is NULL once the event has ended.
+-- Events, in the order of their creation. A pending one waits until `due_ms`, or an attempt is under
+-- way, whose lease ends at `until_ms`; an ended one has neither.
 CREATE TABLE event (
-  batch    INTEGER PRIMARY KEY,
-  due_ms   INTEGER,
+  event    INTEGER PRIMARY KEY,
+  id       TEXT NOT NULL UNIQUE,         -- the ULID
+  batch    INTEGER NOT NULL,
+  account  TEXT NOT NULL,
+  host     TEXT NOT NULL,
+  kind     TEXT NOT NULL, about TEXT NOT NULL,
+  sequence INTEGER NOT NULL,
+  at_ms    INTEGER NOT NULL,
+  since_ms INTEGER NOT NULL,             -- when it was created or last replayed
+  base     INTEGER NOT NULL DEFAULT 0,   -- the attempts before that
   number   INTEGER NOT NULL DEFAULT 0,   -- of the last attempt
   recorded INTEGER NOT NULL DEFAULT 0,   -- the last attempt whose end is known
+  state    TEXT NOT NULL DEFAULT 'pending',
+  ended_ms INTEGER, due_ms INTEGER, until_ms INTEGER,
   body     TEXT
 );
-CREATE INDEX event_due ON event (due_ms) WHERE due_ms IS NOT NULL;
+CREATE INDEX event_batch ON event (batch);
+CREATE INDEX event_feed ON event (account, event);
+CREATE INDEX event_due ON event (host, due_ms) WHERE due_ms IS NOT NULL;
+CREATE INDEX event_until ON event (host, until_ms) WHERE until_ms IS NOT NULL;
 
 -- The last 20 attempts of each event. `came_to` is JSON, NULL until the end is known.
 CREATE TABLE attempt (
-  batch INTEGER NOT NULL, number INTEGER NOT NULL, at_ms INTEGER NOT NULL, came_to TEXT,
-  PRIMARY KEY (batch, number)
+  event INTEGER NOT NULL, number INTEGER NOT NULL, at_ms INTEGER NOT NULL, came_to TEXT,
+  PRIMARY KEY (event, number)
 ) WITHOUT ROWID;
+
+-- Hosts of receivers with pending events: when to look for one to take (it may be too early, never
+-- too late), attempts without an answer in a row, and until when the host is left alone.
+CREATE TABLE host (
+  host TEXT PRIMARY KEY, look_ms INTEGER NOT NULL,
+  silences INTEGER NOT NULL DEFAULT 0, until_ms INTEGER
+) WITHOUT ROWID;
+CREATE INDEX host_look ON host (look_ms);
+
+-- Hosts that want an account's callbacks.
+CREATE TABLE welcome (
+  account TEXT NOT NULL, host TEXT NOT NULL, until_ms INTEGER NOT NULL,
+  PRIMARY KEY (account, host)
+) WITHOUT ROWID;
+
+-- Orders to deliver ended events again, and how far each was carried out.
+CREATE TABLE replay (
+  nonce INTEGER PRIMARY KEY, account TEXT NOT NULL, state TEXT NOT NULL, since_ms INTEGER NOT NULL,
+  host TEXT, at_ms INTEGER NOT NULL, place INTEGER NOT NULL DEFAULT 0, done_ms INTEGER
+);

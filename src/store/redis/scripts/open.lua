@@ -3,8 +3,9 @@
 --
 -- KEYS 1 partition
 -- ARGV 1 batch  2 upload token  3 upload lease, ms  4 account  5 provider
---      6 idempotency key, '' for none  7 spec  8 'pending' if a callback is wanted, else ''
---      9 retention, ms  10 reference
+--      6 idempotency key, '' for none  7 spec  8 retention, ms  9 reference
+--      10 the callback's host, '' if none is wanted  11 what else is told: 'd', 'f', 'p' of
+--      dispatched, failures, progress  12 percent between reports  13 ms between reports, or ''
 -- Returns {'new'} | {'replayed', batch, body hash} | {'under way'}
 
 local id, token = ARGV[1], ARGV[2]
@@ -25,9 +26,14 @@ end
 -- This very upload may have been dropped between a lost reply and this repeat.
 redis.call('ZREM', P .. 'purge', id)
 redis.call('HSET', key, 'token', token, 'state', 'receiving', 'account', ARGV[4],
-  'provider', ARGV[5], 'spec', ARGV[7], 'keep_ms', ARGV[9], 'total', 0, 'failed', 0,
-  'chunks', 0, 'top', 0, 'reference', ARGV[10])
-if ARGV[8] ~= '' then redis.call('HSET', key, 'callback', ARGV[8]) end
+  'provider', ARGV[5], 'spec', ARGV[7], 'keep_ms', ARGV[8], 'total', 0, 'failed', 0,
+  'chunks', 0, 'top', 0, 'reference', ARGV[9])
+if ARGV[10] ~= '' then
+  redis.call('HSET', key, 'callback', 'pending', 'host', ARGV[10])
+  if ARGV[11] ~= '' then redis.call('HSET', key, 'wants', ARGV[11]) end
+  if ARGV[12] ~= '' then redis.call('HSET', key, 'tell_percent', ARGV[12]) end
+  if ARGV[13] ~= '' then redis.call('HSET', key, 'tell_every', ARGV[13]) end
+end
 if claim then
   redis.call('SET', claim, id)
   redis.call('HSET', key, 'claim', claim)

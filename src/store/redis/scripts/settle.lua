@@ -16,7 +16,8 @@ local id, n = ARGV[1], ARGV[2]
 local key = batch_key(id)
 local sequence, release = tonumber(ARGV[4]), tonumber(ARGV[7])
 local lease = read_lease(id, n)
-local state = redis.call('HGET', key, 'state')
+local b = redis.call('HMGET', key, 'state', 'wants')
+local state = b[1]
 
 local function wish()
   if state == 'paused' then return 'pause' end
@@ -33,11 +34,17 @@ local now = now_ms()
 local states = redis.call('GET', chunk_key(id, 's', n))
 if not states then return 'lost' end
 local parts, at, moved, ended = {}, 1, {}, 0
+local failures, tells_failures = {}, b[2] and string.find(b[2], 'f')
 local runs = ARGV[5]
 for i = 1, #runs, 5 do
   local ph, pl, mh, ml, byte = string.byte(runs, i, i + 4)
   local from = ph * 256 + pl + 1
   local to = from + mh * 256 + ml - 1
+  if byte == 4 and tells_failures then
+    for place = from, to do
+      if string.byte(states, place) == 0 then failures[#failures + 1] = place - 1 end
+    end
+  end
   local run, changed = string.gsub(string.sub(states, from, to), '%z', string.char(byte))
   parts[#parts + 1] = string.sub(states, at, from - 1)
   parts[#parts + 1] = run
@@ -81,5 +88,11 @@ end
 write_lease(id, n, lease)
 if lease.standing ~= 'H' then drop_lease(id, n, lease.token) end
 sending(key, -leaving)
+if #failures > 0 then
+  local b1, b2, b3, b4 = string.byte(redis.call('GETRANGE', key .. ':f', n * 4, n * 4 + 3), 1, 4)
+  local first = ((b1 * 256 + b2) * 256 + b3) * 256 + b4
+  for i = 1, #failures do failures[i] = first + failures[i] end
+  tell_failures(id, key, failures, now)
+end
 if finish(id, key, moved, now) then return 'completed' end
 return lease.standing == 'D' and 'done' or wish()

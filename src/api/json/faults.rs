@@ -1,4 +1,4 @@
-//! What is wrong with a submission: every fault with a pointer to its place, up to a bound.
+//! What is wrong with a document: every fault with a pointer to its place, up to a bound.
 //!
 //! Places are kept as links on the stack while the document is read, so that a document without
 //! faults pays nothing for them.
@@ -12,7 +12,7 @@ const KEY_BYTES_MAX: usize = 128;
 
 /// A place in the document (RFC 6901).
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Pointer<'p> {
+pub(in crate::api) enum Pointer<'p> {
     /// The whole document.
     Root,
     /// A member of an object.
@@ -23,13 +23,18 @@ pub(super) enum Pointer<'p> {
 
 /// The faults found so far.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Vec<FieldError>);
+pub(in crate::api) struct Faults(Vec<FieldError>);
 
 // === impl Faults ===
 
 impl Faults {
     /// Notes that something is wrong at `at`; in silence once there are enough.
-    pub(super) fn add(&mut self, at: &Pointer<'_>, code: &'static str, detail: impl fmt::Display) {
+    pub(in crate::api) fn add(
+        &mut self,
+        at: &Pointer<'_>,
+        code: &'static str,
+        detail: impl fmt::Display,
+    ) {
         if self.0.len() < ERRORS_MAX {
             let (pointer, code, detail) = (at.to_string(), code.into(), detail.to_string());
             self.0.push(FieldError { pointer, code, detail });
@@ -37,12 +42,21 @@ impl Faults {
     }
 
     /// A value of another type than is wanted.
-    pub(super) fn wrong_type(&mut self, at: &Pointer<'_>, wanted: &str, found: &str) {
+    pub(in crate::api) fn wrong_type(&mut self, at: &Pointer<'_>, wanted: &str, found: &str) {
         self.add(at, "wrong_type", format_args!("{wanted} is wanted here, not {found}"));
     }
 
+    /// A member of the object at `of` that must be there and is not, unless something else is wrong
+    /// with it already.
+    pub(in crate::api) fn missing(&mut self, member: &str, of: &Pointer<'_>) {
+        let at = Pointer::Key(of, member);
+        if !self.concern(&at) {
+            self.add(&at, "missing", "this field is required");
+        }
+    }
+
     /// A text longer than `max_bytes`, if it is.
-    pub(super) fn check_length(&mut self, at: &Pointer<'_>, text: &str, max_bytes: usize) {
+    pub(in crate::api) fn check_length(&mut self, at: &Pointer<'_>, text: &str, max_bytes: usize) {
         if text.len() > max_bytes {
             let len = text.len();
             self.add(at, "too_long", format_args!("{len} bytes, where {max_bytes} are allowed"));
@@ -50,16 +64,16 @@ impl Faults {
     }
 
     /// Whether something was found wrong at `at`.
-    pub(super) fn concern(&self, at: &Pointer<'_>) -> bool {
+    pub(in crate::api) fn concern(&self, at: &Pointer<'_>) -> bool {
         let pointer = at.to_string();
         self.0.iter().any(|fault| fault.pointer == pointer)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::api) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn into_errors(self) -> Vec<FieldError> {
+    pub(in crate::api) fn into_errors(self) -> Vec<FieldError> {
         self.0
     }
 }

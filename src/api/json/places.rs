@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// What a place expects. The methods a place does not write are those of types it does not want.
-pub(super) trait Expect<'de>: Sized {
+pub(in crate::api) trait Expect<'de>: Sized {
     /// Notes that what is here is not wanted; `found` names its type.
     fn wrong(self, found: &'static str);
 
@@ -38,10 +38,10 @@ pub(super) trait Expect<'de>: Sized {
 }
 
 /// Reads whatever stands at a place.
-pub(super) struct Place<E>(pub(super) E);
+pub(in crate::api) struct Place<E>(pub(in crate::api) E);
 
 /// Reads an object's key, borrowed unless it has escapes.
-pub(super) struct Key;
+pub(in crate::api) struct Key;
 
 // === impl Place ===
 

@@ -3,12 +3,13 @@
 use std::{fmt, str::Utf8Error};
 
 use serde::de::DeserializeSeed;
+use serde_json::value::RawValue;
 
-use super::places::{Expect, Place};
+use super::{Expect, Place};
 
 /// Where a text stops being JSON.
 #[derive(Debug)]
-pub(super) struct Flaw {
+pub(in crate::api) struct Flaw {
     what: String,
     /// Counted from 1, as the column is.
     line: u64,
@@ -20,20 +21,32 @@ pub(super) struct Flaw {
 ///
 /// # Errors
 /// [`Flaw`] at the first byte that is wrong.
-pub(super) fn read<'de>(body: &'de [u8], place: impl Expect<'de>) -> Result<(), Flaw> {
+pub(in crate::api) fn read<'de>(body: &'de [u8], place: impl Expect<'de>) -> Result<(), Flaw> {
+    let mut json = serde_json::Deserializer::from_str(utf8(body)?);
+    Ok(Place(place).deserialize(&mut json).and_then(|()| json.end())?)
+}
+
+/// The one JSON value that `body` is to be.
+///
+/// # Errors
+/// [`Flaw`] at the first byte that is wrong.
+pub(in crate::api) fn raw(body: &[u8]) -> Result<&RawValue, Flaw> {
+    Ok(serde_json::from_str(utf8(body)?)?)
+}
+
+fn utf8(body: &[u8]) -> Result<&str, Flaw> {
     let text = std::str::from_utf8(body).map_err(|error| Flaw::not_utf8(body, error))?;
     if text.starts_with('\u{feff}') {
         return Err(Flaw { what: "JSON has no byte order mark".into(), line: 1, column: 1 });
     }
-    let mut json = serde_json::Deserializer::from_str(text);
-    Ok(Place(place).deserialize(&mut json).and_then(|()| json.end())?)
+    Ok(text)
 }
 
 // === impl Flaw ===
 
 impl Flaw {
     /// The flaw of a text that is itself one line of many.
-    pub(super) fn in_line(self, line: u64) -> Self {
+    pub(in crate::api) fn in_line(self, line: u64) -> Self {
         Self { line, ..self }
     }
 

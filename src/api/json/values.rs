@@ -7,11 +7,11 @@ use memchr::memchr;
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
-use super::faults::{Faults, Pointer};
+use super::{Faults, Pointer};
 
 /// A value whose JSON is well formed.
 #[derive(Debug, PartialEq)]
-pub(super) enum Value<'de> {
+pub(in crate::api) enum Value<'de> {
     /// A string, unescaped.
     Text(Cow<'de, str>),
     /// A number, as written.
@@ -28,7 +28,7 @@ pub(super) enum Value<'de> {
 
 /// A string or number that is well formed and still can't be taken.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unfit {
+pub(in crate::api) enum Unfit {
     /// It holds U+0000, which no message can carry.
     #[error("the text holds the character NUL")]
     Nul,
@@ -44,7 +44,7 @@ pub(super) enum Unfit {
 
 impl<'de> Value<'de> {
     /// Reads `raw`, which the JSON parser has found well formed.
-    pub(super) fn read(raw: &'de RawValue) -> Result<Self, Unfit> {
+    pub(in crate::api) fn read(raw: &'de RawValue) -> Result<Self, Unfit> {
         let json = raw.get();
         match json.as_bytes().first() {
             Some(b'"') => unescape(json).map(Self::Text),
@@ -57,7 +57,7 @@ impl<'de> Value<'de> {
         }
     }
 
-    pub(super) fn kind(&self) -> &'static str {
+    pub(in crate::api) fn kind(&self) -> &'static str {
         match self {
             Self::Text(_) => "a string",
             Self::Number(_) => "a number",
@@ -72,7 +72,7 @@ impl<'de> Value<'de> {
 // === impl Unfit ===
 
 impl Unfit {
-    pub(super) fn code(&self) -> &'static str {
+    pub(in crate::api) fn code(&self) -> &'static str {
         match self {
             Self::Nul | Self::Surrogate => "invalid_text",
             Self::Range => "out_of_range",
@@ -82,26 +82,37 @@ impl Unfit {
 
 /// The next member's value, if it is a string of at most `max_bytes`; `None` for `null`, and for
 /// anything else after noting it.
-pub(super) fn next_text<'de, A: MapAccess<'de>>(
+pub(in crate::api) fn next_text<'de, A: MapAccess<'de>>(
     members: &mut A,
     at: &Pointer<'_>,
     max_bytes: usize,
     faults: &mut Faults,
 ) -> Result<Option<Cow<'de, str>>, A::Error> {
-    match Value::read(members.next_value::<&RawValue>()?) {
+    Ok(text(members.next_value()?, at, max_bytes, faults))
+}
+
+/// The text that stands at `at`, if it is a string of at most `max_bytes`; `None` for `null`, and
+/// for anything else after noting it.
+pub(in crate::api) fn text<'de>(
+    raw: &'de RawValue,
+    at: &Pointer<'_>,
+    max_bytes: usize,
+    faults: &mut Faults,
+) -> Option<Cow<'de, str>> {
+    match Value::read(raw) {
         Ok(Value::Text(text)) => {
             faults.check_length(at, &text, max_bytes);
-            return Ok(Some(text));
+            return Some(text);
         }
         Ok(Value::Null) => {}
         Ok(other) => faults.wrong_type(at, "a string", other.kind()),
         Err(unfit) => faults.add(at, unfit.code(), unfit),
     }
-    Ok(None)
+    None
 }
 
 /// Checks a text that the JSON parser has unescaped already.
-pub(super) fn check_text(text: &str) -> Result<(), Unfit> {
+pub(in crate::api) fn check_text(text: &str) -> Result<(), Unfit> {
     if memchr(0, text.as_bytes()).is_some() { Err(Unfit::Nul) } else { Ok(()) }
 }
 

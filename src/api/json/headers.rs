@@ -4,11 +4,7 @@
 use http::{HeaderName, HeaderValue};
 use serde::de::MapAccess;
 
-use super::{
-    faults::{Faults, Pointer},
-    places::{Expect, Key},
-    values::next_text,
-};
+use super::{Expect, Faults, Key, Pointer, next_text};
 
 /// The most callback headers.
 const HEADERS_MAX: usize = 20;
@@ -35,11 +31,11 @@ const RESERVED: [&str; 12] = [
 /// Families of headers that are the server's own.
 const RESERVED_PREFIXES: [&str; 2] = ["content-", "webhook-"];
 
-/// The place of the `callback_headers` object.
-pub(super) struct Headers<'r> {
-    pub(super) at: Pointer<'r>,
-    pub(super) pairs: &'r mut Vec<(String, String)>,
-    pub(super) faults: &'r mut Faults,
+/// The place of an object of headers.
+pub(in crate::api) struct Headers<'r> {
+    pub(in crate::api) at: Pointer<'r>,
+    pub(in crate::api) pairs: &'r mut Vec<(String, String)>,
+    pub(in crate::api) faults: &'r mut Faults,
 }
 
 // === impl Headers ===

@@ -1,0 +1,110 @@
+-- How a batch's counts move and how it ends, and what else the operations on messages share. Put
+-- behind lib.lua and events.lua.
+--
+-- A batch's counts are kept by one function alone, `finish`, which also completes the batch:
+--   * a message is counted in the step that makes it final, and in no other;
+--   * `open` is total less what is counted, so the step that brings it to 0 is the last one;
+--   * that step sets completed_ms, once, and creates the completion event: one batch, one of them.
+
+-- Counts messages that became final in this step (`moved`: state byte -> number), and completes
+-- the batch if they were the last ones. To be called once a step, after every other change of it.
+-- Gives true if the batch completed.
+local function finish(id, key, moved, now)
+  local b = redis.call('HMGET', key, 'provider', 'state', 'callback', 'wants')
+  local sum = 0
+  for byte, n in pairs(moved) do
+    if n > 0 then
+      redis.call('HINCRBY', key, 'n' .. byte, n)
+      redis.call('HINCRBY', P .. 'stats', b[1] .. ':' .. byte, n)
+      sum = sum + n
+    end
+  end
+  if sum > 0 then redis.call('HINCRBY', P .. 'stats', b[1] .. ':open', 0 - sum) end
+  local open = redis.call('HINCRBY', key, 'open', 0 - sum)
+  if open > 0 then
+    if sum > 0 and b[4] and string.find(b[4], 'p') then tell_progress(id, key, open, now) end
+    return false
+  end
+  if redis.call('HSETNX', key, 'completed_ms', now) == 0 then return false end
+  if b[2] ~= 'canceled' then redis.call('HSET', key, 'state', 'completed') end
+  leave(id, key)
+  if b[3] == 'pending' then tell_end(id, key, b[4] or '', now) else keep_on(id, key, now) end
+  return true
+end
+
+-- Messages in workers' hands: `n` more of them (or fewer, if negative).
+local function sending(key, n)
+  if n ~= 0 then
+    redis.call('HINCRBY', key, 'sending', n)
+    redis.call('HINCRBY', P .. 'stats', redis.call('HGET', key, 'provider') .. ':sending', n)
+  end
+end
+
+-- A lease's record: token, last sequence, and how it stands: H held, F let go, D done. It stays
+-- when the lease ends, so that a repeated settlement is known for what it is.
+local function read_lease(id, n)
+  local record = redis.call('HGET', P .. 'b:' .. id .. ':l', n)
+  if not record then return nil end
+  local token, sequence, standing = string.match(record, '^(%S+) (%d+) (%a)$')
+  return { token = token, sequence = tonumber(sequence), standing = standing }
+end
+
+local function write_lease(id, n, lease)
+  redis.call('HSET', P .. 'b:' .. id .. ':l', n,
+    lease.token .. ' ' .. lease.sequence .. ' ' .. lease.standing)
+end
+
+-- Until when a lease lasts that begins or goes on now. The longest one is kept in mind: see recover.
+local function lease_until(now, lease_ms)
+  local longest = tonumber(redis.call('HGET', P .. 'stats', 'lease_ms') or 0)
+  if tonumber(lease_ms) > longest then redis.call('HSET', P .. 'stats', 'lease_ms', lease_ms) end
+  return now + lease_ms
+end
+
+-- Ends a lease: nobody holds the chunk any more.
+local function drop_lease(id, n, token)
+  redis.call('ZREM', P .. 'leases', id .. ':' .. n)
+  redis.call('HDEL', P .. 'claims', string.match(token, '%-(.*)$'))
+end
+
+-- Ends every open message of a chunk: `canceled`, or `unknown` if an earlier try may have been
+-- accepted. Adds them to `moved`.
+local function close_chunk(id, n, moved)
+  local key, waiting_key = chunk_key(id, 's', n), chunk_key(id, 'w', n)
+  local states, parts, at, doubtful = redis.call('GET', key) or '', {}, 1, {}
+  local waiting = redis.call('HGETALL', waiting_key)
+  for i = 1, #waiting, 2 do
+    if string.byte(waiting[i + 1]) == 1 then doubtful[#doubtful + 1] = waiting[i] + 1 end
+  end
+  table.sort(doubtful)
+  for _, place in ipairs(doubtful) do
+    if string.byte(states, place) == 0 then
+      parts[#parts + 1] = string.sub(states, at, place - 1) .. '\7'
+      at = place + 1
+      moved[7] = (moved[7] or 0) + 1
+    end
+  end
+  parts[#parts + 1] = string.sub(states, at)
+  local closed, canceled = string.gsub(table.concat(parts), '%z', '\6')
+  if closed ~= states then redis.call('SET', key, closed) end
+  redis.call('DEL', waiting_key)
+  moved[6] = (moved[6] or 0) + canceled
+end
+
+-- How many messages are open. What is final is counted: a fresh chunk has none of it, and the
+-- pattern then costs next to nothing.
+local function open_in(states)
+  local _, final = string.gsub(states or '', '[^%z]', '')
+  return #(states or '') - final
+end
+
+-- Drops an unsealed upload in O(1): the key is free, nobody sees the batch, purge does the rest.
+local function drop_upload(id, key, now)
+  local b = redis.call('HMGET', key, 'claim', 'account')
+  if b[1] and redis.call('GET', b[1]) == id then redis.call('DEL', b[1]) end
+  redis.call('HDEL', key, 'claim', 'token')
+  redis.call('HSET', key, 'state', 'dropped')
+  redis.call('ZREM', P .. 'uploads', id)
+  redis.call('ZREM', P .. 'list:' .. (b[2] or ''), id)
+  redis.call('ZADD', P .. 'purge', now, id)
+end

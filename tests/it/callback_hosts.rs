@@ -1,0 +1,90 @@
+//! Receivers' hosts beside each other: what one does is no business of the others.
+
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+
+use ringback::{clock::Clock, domain::time::UnixMs};
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Delivery, Kind, Receiver, eventually, free_port, on_each_store},
+    scene::{Scene, accepted, shown_when, with_callback},
+};
+
+on_each_store! {
+    a_dead_host_holds_up_nobody
+    a_host_that_answers_again_gets_what_waited
+}
+
+/// How many events wait for the dead host, and how many go to the live one.
+const DEAD: usize = 2_000;
+const LIVE: usize = 200;
+
+/// From the completion to the receiver, for 99 of 100 callbacks.
+const LATENCY_MAX: Duration = Duration::from_millis(100);
+
+async fn a_dead_host_holds_up_nobody(on: Kind) {
+    let scene = Scene::start_on_with(on, |setup| setup.set("callbacks.timeout", "2s")).await;
+    // It takes connections and says nothing.
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut batch = json!({"body": "Hello", "recipients": []});
+    batch["callback_url"] = format!("http://{}/", dead.local_addr().unwrap()).into();
+    for _ in 0..DEAD {
+        accepted(&scene.client, &batch).await;
+    }
+    let (zero, now) = (Instant::now(), Clock::system().now());
+    let live = with_callback(json!({"body": "Hello", "recipients": []}), &scene.receiver);
+    for _ in 0..LIVE {
+        accepted(&scene.client, &live).await;
+    }
+    let deliveries = scene.receiver.wait_for(LIVE, Duration::from_secs(20)).await;
+    let mut latencies: Vec<_> =
+        deliveries.iter().map(|delivery| latency(delivery, zero, now)).collect();
+    latencies.sort_unstable();
+    let (median, p99) = (latencies[LIVE / 2], latencies[LIVE * 99 / 100]);
+    println!("{on:?}: completion to callback beside {DEAD} dead: median {median:?}, p99 {p99:?}");
+    assert!(p99 <= LATENCY_MAX, "{p99:?}");
+    let pending = scene.client.get("/metrics").await.text;
+    assert!(pending.contains(&format!("ringback_callbacks_pending {DEAD}")), "{pending}");
+}
+
+/// From the event's timestamp to its delivery. The clocks were read together at the start.
+fn latency(delivery: &Delivery, zero: Instant, now: UnixMs) -> Duration {
+    let body: Value = delivery.json();
+    let completed: jiff::Timestamp = body["timestamp"].as_str().unwrap().parse().unwrap();
+    let since_start = UnixMs::from(completed).since(now);
+    delivery.at.duration_since(zero).saturating_sub(since_start)
+}
+
+async fn a_host_that_answers_again_gets_what_waited(on: Kind) {
+    let scene = Scene::start_on_with(on, |setup| {
+        setup
+            .set("callbacks.schedule", "50ms,50ms,50ms,50ms,50ms,1h")
+            .set("callbacks.breaker_failures", "3")
+            .set("callbacks.breaker_cool_down", "1s")
+    })
+    .await;
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut batch = json!({"body": "Hello", "recipients": []});
+    batch["callback_url"] = format!("http://{address}/hooks/sms").into();
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(accepted(&scene.client, &batch).await);
+    }
+    eventually("the log line", Duration::from_secs(10), async || {
+        scene.ringback.log().contains("gives no answer").then_some(())
+    })
+    .await;
+    // Now somebody listens there.
+    let receiver = Receiver::start_at(address);
+    for id in &ids {
+        shown_when(&scene.client, id, "a delivered callback", |batch| {
+            batch["callback"]["state"] == "delivered"
+        })
+        .await;
+    }
+    assert_eq!(receiver.deliveries().len(), ids.len());
+    assert!(scene.ringback.log().contains("answers again"), "{}", scene.ringback.log());
+}
