@@ -9,5 +9,5 @@ mod metrics;
 mod writer;
 
 pub use logs::{InvalidFilter, LogFormat, LogSettings, start, start_into};
-pub use metrics::Metrics;
+pub use metrics::{CallbackResult, Metrics};
 pub use writer::Flush;

@@ -2,9 +2,9 @@
 //!
 //! It connects only to addresses that were judged: names are resolved and judged for every new
 //! connection, and refused if any of their addresses is forbidden; a literal address is judged
-//! before the request, since the resolver is never asked for it. No redirect is followed, no proxy
-//! of the environment used, no cookie kept, nothing inflated. One time-out covers the whole
-//! exchange, and of the answer only the first bytes are read.
+//! before the request, since the resolver is never asked for it. It follows no redirect, uses no
+//! proxy of the environment, keeps no cookie and inflates nothing. One time-out covers the whole
+//! exchange, and of the answer only the first bytes are read: its head, within a bound, decides.
 
 use std::{
     error::Error,
@@ -14,12 +14,17 @@ use std::{
 use bytes::Bytes;
 use hickory_resolver::net::NetError;
 use http::{
-    HeaderMap, HeaderName, StatusCode,
-    header::{DATE, RETRY_AFTER},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{ACCEPT, DATE, RETRY_AFTER, USER_AGENT},
 };
-use reqwest::{Response, redirect::Policy};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{self, Client},
+    rt::{TokioExecutor, TokioTimer},
+};
 
-use super::{CallbackSettings, names::JudgedNames};
+use super::{CallbackSettings, connector::GuardedConnector, names::JudgedNames};
 use crate::{
     domain::{
         callback_url::{CallbackUrl, Forbidden, Rules},
@@ -28,6 +33,9 @@ use crate::{
     },
     store::{AttemptEnd, HostSign},
 };
+
+/// What the client calls itself.
+const AGENT: &str = concat!("ringback/", env!("CARGO_PKG_VERSION"));
 
 /// How long an unused connection is kept: shorter than servers and balancers keep theirs.
 const IDLE: Duration = Duration::from_secs(15);
@@ -39,7 +47,10 @@ const IDLE_PER_HOST_MAX: usize = 8;
 /// time-out of the whole exchange.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// How much of an answer's body is read, in bytes.
+/// The longest head of an answer, in bytes; no more of its body is read ahead either.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// How much of an answer's body is kept, in bytes.
 const ANSWER_BYTES_MAX: usize = 4 * 1024;
 
 /// The longest text of an error that is kept, in characters.
@@ -48,7 +59,7 @@ const ERROR_CHARS_MAX: usize = 300;
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct GuardedClient {
-    http: reqwest::Client,
+    http: Client<GuardedConnector, Full<Bytes>>,
     rules: Rules,
     timeout: Duration,
 }
@@ -68,8 +79,8 @@ pub struct Exchange {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The machine's trusted certificates can't be read.
-    #[error("HTTPS can't be spoken: {0}")]
-    Http(#[from] reqwest::Error),
+    #[error("the machine's trusted certificates can't be read: {0}")]
+    Tls(#[from] rustls::Error),
     /// The name servers can't be used.
     #[error("callbacks.dns_servers: {0}")]
     Names(#[from] NetError),
@@ -93,16 +104,13 @@ impl GuardedClient {
     pub fn new(settings: &CallbackSettings) -> Result<Self, ClientError> {
         let (rules, timeout) = (settings.rules(), settings.timeout);
         let names = JudgedNames::new(rules.clone(), &settings.dns_servers, timeout)?;
-        let http = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .referer(false)
-            .no_proxy()
-            .connect_timeout(timeout.min(CONNECT_MAX))
+        let connector = GuardedConnector::new(names, timeout.min(CONNECT_MAX))?;
+        let http = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-            .dns_resolver(names)
-            .user_agent(concat!("ringback/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+            .http1_max_buf_size(HEAD_BYTES_MAX)
+            .build(connector);
         Ok(Self { http, rules, timeout })
     }
 
@@ -136,10 +144,10 @@ impl GuardedClient {
         url: &CallbackUrl,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response<Incoming>, Failure> {
         self.rules.judge_again(url).map_err(Failure::Forbidden)?;
-        let request = self.http.post(url.url().clone()).headers(headers).body(body);
-        request.send().await.map_err(|error| why(&error.without_url()))
+        let request = request(url, headers, body)?;
+        self.http.request(request).await.map_err(|error| why(&error))
     }
 }
 
@@ -175,17 +183,35 @@ impl From<Failure> for Exchange {
     }
 }
 
+/// The request. Not every URL can be written into one.
+fn request(
+    url: &CallbackUrl,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, Failure> {
+    let target = Uri::try_from(url.url().as_str());
+    let target = target.map_err(|error| Failure::Silent(format!("not a URL for HTTP: {error}")))?;
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = target;
+    *request.headers_mut() = headers;
+    let headers = request.headers_mut();
+    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    Ok(request)
+}
+
 /// Reads the first bytes of an answer. Its head has decided already: a body that breaks off or
 /// takes too long changes nothing.
-async fn read(mut response: Response, deadline: tokio::time::Instant) -> Exchange {
-    let status = response.status();
-    let retry_after = asked(response.headers());
+async fn read(response: Response<Incoming>, deadline: tokio::time::Instant) -> Exchange {
+    let (head, mut body) = response.into_parts();
+    let (status, retry_after) = (head.status, asked(&head.headers));
     let mut answer = Vec::new();
     while answer.len() < ANSWER_BYTES_MAX {
-        match tokio::time::timeout_at(deadline, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => answer.extend_from_slice(&chunk),
-            Ok(Ok(None) | Err(_)) | Err(_) => break,
-        }
+        let Ok(Some(Ok(frame))) = tokio::time::timeout_at(deadline, body.frame()).await else {
+            break;
+        };
+        answer.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
     }
     let end = AttemptEnd {
         status: Some(status.as_u16()),
@@ -226,7 +252,7 @@ fn beginning(answer: &[u8]) -> String {
 }
 
 /// Why there is no answer: what the innermost error says, which names no URL.
-fn why(error: &reqwest::Error) -> Failure {
+fn why(error: &legacy::Error) -> Failure {
     let mut cause: &dyn Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -246,6 +272,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
     const SHORT: Duration = Duration::from_millis(200);
+    const ANSWER: &str = "HTTP/1.1 204 Fine\r\n\r\n";
 
     fn client(timeout: Duration, allow_private_networks: bool) -> GuardedClient {
         let settings =
@@ -313,15 +340,31 @@ mod tests {
             assert_eq!(end.status, None);
             let error = end.error.unwrap();
             assert!(error.starts_with("no answer: message head is too large"), "{error}");
+            assert!(end.latency_ms < 1_000, "{}", end.latency_ms);
         }
     }
 
     #[tokio::test]
-    async fn heads_that_announce_another_end_with_the_time_out() {
-        let receiver =
-            Receiver::start([Act::Flood(String::new(), "HTTP/1.1 103 Hints\r\n\r\n".into())]).await;
-        let end = post(&receiver.url(), SHORT, true).await.end;
-        assert_eq!((end.status, end.error.as_deref()), (None, Some("no answer within 200ms")));
+    async fn heads_that_announce_another_are_refused_at_a_bound() {
+        let hint = "HTTP/1.1 103 Hints\r\n\r\n".repeat(10_000);
+        let receiver = Receiver::start([Act::Flood(String::new(), hint)]).await;
+        let end = post(&receiver.url(), TIMEOUT, true).await.end;
+        let error = "no answer: more than 131072 bytes came in answer";
+        assert_eq!((end.status, end.error.as_deref()), (None, Some(error)));
+        let one = format!("HTTP/1.1 103 Hints\r\n\r\n{ANSWER}");
+        let receiver = Receiver::start([Act::Write(one)]).await;
+        assert_eq!(post(&receiver.url(), TIMEOUT, true).await.end.status, Some(204));
+    }
+
+    #[tokio::test]
+    async fn the_bound_is_one_answers_and_not_the_connections() {
+        let head = format!("HTTP/1.1 204 Fine\r\nx-pad: {}\r\n\r\n", "y".repeat(60_000));
+        let receiver = Receiver::start([Act::Write(head)]).await;
+        let client = client(TIMEOUT, true);
+        for _ in 0..20 {
+            assert_eq!(post_by(&client, &receiver.url()).await.end.status, Some(204));
+        }
+        assert_eq!(receiver.connections(), 1);
     }
 
     #[tokio::test]
@@ -385,6 +428,25 @@ mod tests {
             assert!(end.error.is_some());
         }
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test]
+    async fn the_request_is_what_it_is_told_to_be() {
+        let receiver = Receiver::start([Act::Write(ANSWER.into())]).await;
+        let open = Rules { allow_private_networks: true, ..Rules::default() };
+        let url = open.judge(&format!("{}&a={{b}}|c#part", receiver.url())).unwrap();
+        let headers = HeaderMap::from_iter([
+            (USER_AGENT, HeaderValue::from_static("somebody else")),
+            (ACCEPT, HeaderValue::from_static("text/plain")),
+        ]);
+        let posted = client(TIMEOUT, true).post(&url, headers, Bytes::from_static(b"{}")).await;
+        assert_eq!(posted.end.status, Some(204), "{posted:?}");
+        let request = &receiver.requests()[0];
+        assert_eq!(request.header("host"), receiver.address().to_string());
+        assert_eq!(request.header("content-length"), "2");
+        assert_eq!(request.header("user-agent"), AGENT);
+        assert_eq!(request.header("accept"), "text/plain");
+        assert_eq!(request.body, "{}");
     }
 
     #[tokio::test]

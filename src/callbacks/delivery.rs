@@ -4,19 +4,17 @@
 //! recorded as such. So a receiver may get an event twice, never with another id or body.
 
 use std::{
-    collections::HashSet,
     future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
-
-use parking_lot::Mutex;
 
 use super::{
     client::Exchange,
     ping::ping,
     poster::{Address, Poster},
     schedule::Schedule,
+    welcomes::Welcomes,
 };
 use crate::{
     domain::{batch::CallbackState, callback_url::CallbackUrl},
@@ -24,7 +22,7 @@ use crate::{
         Attempt, AttemptEnd, Callbacks, EVENT_LEASE_MAX, HostSign, Reading, Recorded, StoreError,
         TakenEvent, Verdict, event_body,
     },
-    telemetry::Metrics,
+    telemetry::{CallbackResult, Metrics},
 };
 
 /// How much longer than an exchange a lease is: the time for the store's part of an attempt.
@@ -36,9 +34,6 @@ const BODY_MAX: Duration = Duration::from_secs(2);
 /// The first wait before the store is asked again; it doubles up to the longest.
 const STORE_WAIT: Duration = Duration::from_millis(50);
 const STORE_WAIT_MAX: Duration = Duration::from_secs(1);
-
-/// How many welcomes are kept in mind here; the store keeps all of them.
-const WELCOMES_MAX: usize = 10_000;
 
 /// How long an attempt holds its event, of exchanges that take at most `timeout`; there are two if
 /// the host is asked first.
@@ -57,8 +52,7 @@ pub(super) struct Courier {
     pub(super) lease: Duration,
     /// Whether a host must answer a ping before an account's first callback.
     pub(super) asks_first: bool,
-    /// Accounts and hosts that are known to be welcome to each other.
-    pub(super) welcomes: Mutex<HashSet<(String, String)>>,
+    pub(super) welcomes: Welcomes,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -69,21 +63,22 @@ impl Courier {
     pub(super) async fn deliver(&self, taken: TakenEvent) -> bool {
         let begin = Instant::now();
         let url = self.url(&taken);
-        let (exchange, host) = if taken.interrupted {
-            (Exchange { end: AttemptEnd::interrupted(), ..Exchange::default() }, HostSign::None)
-        } else {
-            match &url {
-                Ok(url) => {
-                    let Ok(body) = self.body(&taken, begin).await else { return true };
-                    let exchange = self.post(&taken, url, body).await;
-                    let sign = exchange.host_sign();
-                    (exchange, sign)
-                }
-                Err(reason) => (Exchange::failed(reason.clone()), HostSign::None),
+        let (exchange, host) = match &url {
+            _ if taken.interrupted => {
+                let end = AttemptEnd::interrupted();
+                (Exchange { end, ..Exchange::default() }, HostSign::None)
             }
+            Ok(url) => {
+                let Ok(body) = self.body(&taken, begin).await else { return true };
+                let exchange = self.post(&taken, url, body).await;
+                let sign = exchange.host_sign();
+                (exchange, sign)
+            }
+            Err(reason) => (Exchange::failed(reason.clone()), HostSign::None),
         };
         let Exchange { end, retry_after, .. } = exchange;
-        self.metrics.callback_attempted(Duration::from_millis(end.latency_ms));
+        let result = result(&taken, &end, host);
+        self.metrics.callback_attempted(result, Duration::from_millis(end.latency_ms));
         let verdict = self.schedule.verdict(&taken, &end, retry_after, rand::random());
         log(&taken, url.ok().as_ref(), &end, verdict);
         let attempt = Attempt { event: taken.event.id, number: taken.number, end, verdict, host };
@@ -131,7 +126,7 @@ impl Courier {
     async fn ask_first(&self, to: &Address<'_>) -> Result<(), Box<Exchange>> {
         let (account, host) = (to.account, to.url.host_and_port());
         let pair = (account.to_owned(), host.clone());
-        if !self.asks_first || self.welcomes.lock().contains(&pair) {
+        if !self.asks_first || self.welcomes.know(&pair, Instant::now()) {
             return Ok(());
         }
         if !self.callbacks.is_welcome(account, &host).await.unwrap_or(false) {
@@ -145,11 +140,7 @@ impl Courier {
                 tracing::warn!(callback.host = host, %error, "the host's welcome is not stored");
             }
         }
-        let mut welcomes = self.welcomes.lock();
-        if welcomes.len() >= WELCOMES_MAX {
-            welcomes.clear();
-        }
-        welcomes.insert(pair);
+        self.welcomes.keep(pair, Instant::now());
         Ok(())
     }
 
@@ -159,6 +150,7 @@ impl Courier {
         match persevere(begin + self.lease, record).await {
             Ok(Recorded::Kept) => {}
             Ok(Recorded::HostLeftAlone) => {
+                self.metrics.host_left_alone();
                 tracing::warn!(
                     callback.host = host,
                     "a receiver's host gives no answer; its callbacks wait"
@@ -199,6 +191,17 @@ async fn persevere<T, F: Future<Output = Result<T, StoreError>>>(
     }
 }
 
+/// What came of an attempt, as it is counted.
+fn result(taken: &TakenEvent, end: &AttemptEnd, host: HostSign) -> CallbackResult {
+    match (end.status, host) {
+        _ if taken.interrupted => CallbackResult::Interrupted,
+        (Some(200..=299), _) => CallbackResult::Delivered,
+        (Some(_), _) => CallbackResult::Refused,
+        (None, HostSign::None) => CallbackResult::Forbidden,
+        (None, _) => CallbackResult::Silent,
+    }
+}
+
 /// The one line of an attempt. Of the URL only host and port are shown.
 fn log(taken: &TakenEvent, url: Option<&CallbackUrl>, end: &AttemptEnd, verdict: Verdict) {
     macro_rules! line {
@@ -206,7 +209,7 @@ fn log(taken: &TakenEvent, url: Option<&CallbackUrl>, end: &AttemptEnd, verdict:
             tracing::$level!(
                 batch.id = %taken.batch.id,
                 event.id = %taken.event.id,
-                event.kind = taken.event.what.word(),
+                "event.type" = taken.event.what.word(),
                 attempt.number = taken.number,
                 http.status = end.status,
                 latency_ms = end.latency_ms,

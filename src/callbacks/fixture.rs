@@ -82,6 +82,8 @@ pub(super) struct Events {
     pub(super) take_failures: Mutex<usize>,
     pub(super) record_failures: Mutex<usize>,
     pub(super) takes: Mutex<usize>,
+    /// What the next record is said to have come to, if not that it is kept.
+    pub(super) said: Mutex<Option<Recorded>>,
     pub(super) recorded: tokio::sync::Notify,
 }
 
@@ -121,7 +123,7 @@ impl Callbacks for Events {
         }
         self.records.lock().push(attempt.clone());
         self.recorded.notify_waiters();
-        Ok(Recorded::Kept)
+        Ok(self.said.lock().take().unwrap_or(Recorded::Kept))
     }
 
     async fn next_due(&self) -> Result<Option<Duration>, StoreError> {

@@ -5,9 +5,12 @@
 //! bounded in time; the system's, which can't be called off, are bounded in number too.
 
 use std::{
+    future::Future,
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -20,8 +23,9 @@ use hickory_resolver::{
     net::{DnsError, NetError, runtime::TokioRuntimeProvider},
     proto::op::ResponseCode,
 };
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::Semaphore;
+use tower::Service;
 
 use crate::domain::callback_url::{Forbidden, Rules};
 
@@ -47,6 +51,7 @@ const QUERIES_MAX: usize = 256;
 const ADDRESSES_MAX: usize = 16;
 
 /// See the module.
+#[derive(Clone)]
 pub(super) struct JudgedNames(Arc<Inner>);
 
 struct Inner {
@@ -62,6 +67,8 @@ enum Source {
     /// Name servers of our own choice.
     Servers(Box<TokioResolver>),
 }
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a name has no address that a callback could go to.
 #[derive(Debug, thiserror::Error)]
@@ -102,12 +109,20 @@ impl JudgedNames {
     }
 }
 
-impl Resolve for JudgedNames {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for JudgedNames {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let inner = self.0.clone();
         Box::pin(async move {
             match inner.judged(name.as_str()).await {
-                Ok(addresses) => Ok(Box::new(addresses.into_iter()) as Addrs),
+                Ok(addresses) => Ok(addresses.into_iter()),
                 // The client looks for this very type.
                 Err(NameError::Forbidden(forbidden)) => Err(forbidden.into()),
                 Err(error) => Err(error.into()),
@@ -128,7 +143,7 @@ impl Inner {
         for ip in &found {
             self.rules.judge_address(*ip)?;
         }
-        // The port is the URL's; the client puts it in.
+        // The port is the URL's; the connector puts it in.
         Ok(found.into_iter().take(ADDRESSES_MAX).map(|ip| SocketAddr::new(ip, 0)).collect())
     }
 }
@@ -217,5 +232,36 @@ fn why_not(error: &io::Error) -> NameError {
         NameError::Silent
     } else {
         NameError::Failed(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_is_told_apart() {
+        let prefix = "failed to lookup address information";
+        for (said, expected) in [
+            ("Name or service not known", "the host's name was not found"),
+            ("Name does not resolve", "the host's name was not found"),
+            ("No address associated with hostname", "the host's name has no address"),
+            ("Temporary failure in name resolution", "the name server did not answer"),
+            ("Try again", "the name server did not answer"),
+            ("System error", "the name server failed: failed to lookup"),
+        ] {
+            let told = why_not(&io::Error::other(format!("{prefix}: {said}"))).to_string();
+            assert!(told.starts_with(expected), "{said}: {told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_nobody_waits_for_gives_its_place_back() {
+        let places = Arc::new(Semaphore::new(1));
+        let looking = ask_system("localhost".to_owned(), places.clone());
+        drop(tokio::time::timeout(Duration::ZERO, looking).await);
+        let found = ask_system("localhost".to_owned(), places.clone()).await.unwrap();
+        assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty(), "{found:?}");
+        assert_eq!(places.available_permits(), 1);
     }
 }

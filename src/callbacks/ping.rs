@@ -61,3 +61,58 @@ pub(super) async fn ping(poster: &Poster, to: &Address<'_>) -> Exchange {
     let body = json!({"type": "webhook.ping", "timestamp": now.to_string(), "data": {}});
     poster.post(to, &id, body.to_string()).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use standardwebhooks::Webhook;
+
+    use super::*;
+    use crate::{
+        callbacks::receiver::{Act, Receiver},
+        domain::signature::SigningSecret,
+    };
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const OWN_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+    fn pinger(allow_private_networks: bool) -> Pinger {
+        let timeout = Duration::from_secs(10);
+        let settings =
+            CallbackSettings { allow_private_networks, timeout, ..CallbackSettings::default() };
+        let signers = Signers::of(vec![SigningSecret::parse(SECRET).unwrap()]);
+        Pinger::new(&settings, Clock::system(), signers).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_ping_is_signed_and_told_of() {
+        let receiver = Receiver::start([Act::answer(200, "hello"), Act::answer(500, "")]).await;
+        let (pinger, url) = (pinger(true), receiver.url());
+        let headers = [("X-Api-Token".to_owned(), "t0ken".to_owned())];
+        let taken = pinger.ping("default", &url, &headers, None).await.unwrap();
+        assert_eq!((taken.status, taken.error), (Some(200), None));
+        assert_eq!(taken.answer.as_deref(), Some("hello"));
+        let refused = pinger.ping("default", &url, &[], Some(OWN_SECRET)).await.unwrap();
+        assert_eq!(refused.error.as_deref(), Some("the receiver answered 500"));
+
+        let requests = receiver.requests();
+        assert_eq!(requests[0].header("x-api-token"), "t0ken");
+        assert_ne!(requests[0].header("webhook-id"), requests[1].header("webhook-id"));
+        for (request, secret) in requests.iter().zip([SECRET, OWN_SECRET]) {
+            assert!(request.header("webhook-id").starts_with("evt_"));
+            let body: serde_json::Value = serde_json::from_str(&request.body).unwrap();
+            assert_eq!(body["type"], "webhook.ping");
+            assert!(body["timestamp"].is_string() && body["data"].is_object(), "{body}");
+            let webhook = Webhook::new(secret).unwrap();
+            webhook.verify(request.body.as_bytes(), &request.headers).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ping_goes_nowhere_that_callbacks_do_not_go() {
+        let receiver = Receiver::start([Act::answer(200, "")]).await;
+        assert!(pinger(false).ping("default", &receiver.url(), &[], None).await.is_err());
+        assert!(receiver.requests().is_empty());
+    }
+}

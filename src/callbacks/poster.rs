@@ -14,11 +14,13 @@ use crate::{
 
 /// Headers that a client can't choose, besides those that begin with `webhook-` or `content-`:
 /// they belong to the exchange itself.
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 12] = [
     "connection",
     "expect",
     "host",
     "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
     "proxy-connection",
     "te",
     "trailer",

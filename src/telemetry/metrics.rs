@@ -15,6 +15,24 @@ use prometheus_client::{
 /// Counters by the provider's name.
 type ByProvider = Family<[(&'static str, String); 1], Counter>;
 
+/// Counters by what came of something.
+type ByResult = Family<[(&'static str, &'static str); 1], Counter>;
+
+/// What came of an attempt at a callback, as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallbackResult {
+    /// The receiver took it.
+    Delivered,
+    /// The receiver answered, and did not take it.
+    Refused,
+    /// The receiver gave no answer.
+    Silent,
+    /// Nobody was asked: callbacks don't go there.
+    Forbidden,
+    /// Whoever made the attempt never recorded its end.
+    Interrupted,
+}
+
 /// The figures of this process, named `ringback_process_…`.
 pub struct Metrics {
     registry: Registry,
@@ -24,7 +42,32 @@ pub struct Metrics {
     messages_settled: Counter,
     panics: Counter,
     pauses: ByProvider,
+    callback_attempts: ByResult,
     callback_seconds: Histogram,
+    hosts_left_alone: Counter,
+}
+
+// === impl CallbackResult ===
+
+impl CallbackResult {
+    const ALL: [Self; 5] =
+        [Self::Delivered, Self::Refused, Self::Silent, Self::Forbidden, Self::Interrupted];
+
+    fn labels(self) -> [(&'static str, &'static str); 1] {
+        let word = match self {
+            Self::Delivered => "delivered",
+            Self::Refused => "refused",
+            Self::Silent => "silent",
+            Self::Forbidden => "forbidden",
+            Self::Interrupted => "interrupted",
+        };
+        [("result", word)]
+    }
+
+    /// Whether there was an exchange whose time says something.
+    fn was_sent(self) -> bool {
+        matches!(self, Self::Delivered | Self::Refused | Self::Silent)
+    }
 }
 
 // === impl Metrics ===
@@ -41,7 +84,9 @@ impl Default for Metrics {
             messages_settled: Counter::default(),
             panics: Counter::default(),
             pauses: ByProvider::default(),
+            callback_attempts: ByResult::default(),
             callback_seconds,
+            hosts_left_alone: Counter::default(),
         };
         metrics.register();
         metrics
@@ -76,8 +121,16 @@ impl Metrics {
     }
 
     /// An attempt at a callback ended, `latency` after it began.
-    pub fn callback_attempted(&self, latency: Duration) {
-        self.callback_seconds.observe(latency.as_secs_f64());
+    pub fn callback_attempted(&self, result: CallbackResult, latency: Duration) {
+        self.callback_attempts.get_or_create(&result.labels()).inc();
+        if result.was_sent() {
+            self.callback_seconds.observe(latency.as_secs_f64());
+        }
+    }
+
+    /// A receiver's host gave no answer once too often.
+    pub fn host_left_alone(&self) {
+        self.hosts_left_alone.inc();
     }
 
     /// Writes all figures in the `OpenMetrics` text form, without the closing `# EOF`, so that
@@ -98,6 +151,11 @@ impl Metrics {
             ("settlements", "Settlements written to the store", &self.settlements),
             ("messages_settled", "Messages those settlements made final", &self.messages_settled),
             ("panics_contained", "Panics contained in one message's task", &self.panics),
+            (
+                "callback_hosts_left_alone",
+                "Times a receiver's host was left alone, for it gave no answer",
+                &self.hosts_left_alone,
+            ),
         ];
         for (name, help, counter) in counters {
             self.registry.register(name, help, counter.clone());
@@ -107,9 +165,18 @@ impl Metrics {
             "Times a provider asked for a pause",
             self.pauses.clone(),
         );
+        // From zero, so that the first of a kind is seen as an increase.
+        for result in CallbackResult::ALL {
+            self.callback_attempts.get_or_create(&result.labels()).inc_by(0);
+        }
+        self.registry.register(
+            "callback_attempts",
+            "Attempts at callbacks, by what came of them",
+            self.callback_attempts.clone(),
+        );
         self.registry.register(
             "callback_attempt_seconds",
-            "How long attempts at callbacks took",
+            "How long attempts at callbacks took that were sent",
             self.callback_seconds.clone(),
         );
     }
@@ -134,7 +201,9 @@ mod tests {
         metrics.settled(2);
         metrics.panic_contained();
         metrics.provider_paused("carrier");
-        metrics.callback_attempted(Duration::from_millis(3));
+        metrics.callback_attempted(CallbackResult::Delivered, Duration::from_millis(3));
+        metrics.callback_attempted(CallbackResult::Interrupted, Duration::ZERO);
+        metrics.host_left_alone();
         let mut text = String::new();
         metrics.encode(&mut text);
         for line in [
@@ -144,7 +213,11 @@ mod tests {
             "ringback_process_messages_settled_total 502",
             "ringback_process_panics_contained_total 1",
             "ringback_process_provider_pauses_total{provider=\"carrier\"} 1",
+            "ringback_process_callback_attempts_total{result=\"delivered\"} 1",
+            "ringback_process_callback_attempts_total{result=\"silent\"} 0",
+            "ringback_process_callback_attempts_total{result=\"interrupted\"} 1",
             "ringback_process_callback_attempt_seconds_count 1",
+            "ringback_process_callback_hosts_left_alone_total 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringback::{clock::Clock, domain::time::UnixMs};
-use serde_json::{Value, json};
+use ringback::clock::Clock;
+use serde_json::json;
 
 use crate::{
-    harness::{Delivery, Kind, Receiver, eventually, free_port, on_each_store},
-    scene::{Scene, accepted, shown_when, with_callback},
+    harness::{Kind, Receiver, eventually, free_port, on_each_store},
+    scene::{Scene, accepted, latency, shown_when, with_callback},
 };
 
 on_each_store! {
@@ -48,14 +48,6 @@ async fn a_dead_host_holds_up_nobody(on: Kind) {
     assert!(p99 <= LATENCY_MAX, "{p99:?}");
     let pending = scene.client.get("/metrics").await.text;
     assert!(pending.contains(&format!("ringback_callbacks_pending {DEAD}")), "{pending}");
-}
-
-/// From the event's timestamp to its delivery. The clocks were read together at the start.
-fn latency(delivery: &Delivery, zero: Instant, now: UnixMs) -> Duration {
-    let body: Value = delivery.json();
-    let completed: jiff::Timestamp = body["timestamp"].as_str().unwrap().parse().unwrap();
-    let since_start = UnixMs::from(completed).since(now);
-    delivery.at.duration_since(zero).saturating_sub(since_start)
 }
 
 async fn a_host_that_answers_again_gets_what_waited(on: Kind) {

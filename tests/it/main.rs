@@ -10,6 +10,7 @@ mod delivery;
 mod demo;
 mod events;
 mod faults;
+mod guard;
 mod harness;
 mod instruments;
 mod layers;

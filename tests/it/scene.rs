@@ -1,12 +1,18 @@
 //! What the tests of the service's ways share: a service between its provider and its receiver,
 //! batches to post, and what is to be seen of them in the API, the callback and the book.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
+use ringback::domain::time::UnixMs;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Backing, Client, Kind, PATIENCE, Provider, Receiver, Ringback, Setup, StoreUrl, eventually,
+    Backing, Client, Delivery, Kind, PATIENCE, Provider, Receiver, Ringback, Setup, StoreUrl,
+    eventually,
 };
 
 /// What callbacks are signed with.
@@ -208,4 +214,12 @@ pub(crate) async fn one_report(
     assert_eq!(counts(data), counts(&batch));
     assert_eq!(states(&messages(client, id).await), counts(&batch));
     batch
+}
+
+/// From the event's timestamp to its delivery. The clocks were read together at the start.
+pub(crate) fn latency(delivery: &Delivery, zero: Instant, now: UnixMs) -> Duration {
+    let body: Value = delivery.json();
+    let completed: jiff::Timestamp = body["timestamp"].as_str().unwrap().parse().unwrap();
+    let since_start = UnixMs::from(completed).since(now);
+    delivery.at.duration_since(zero).saturating_sub(since_start)
 }

@@ -5,6 +5,8 @@
 mod backing;
 mod client;
 mod hosted;
+mod hostile;
+mod names;
 mod provider;
 mod ran;
 mod receiver;
@@ -25,6 +27,8 @@ use tokio::time::Instant;
 pub(crate) use self::{
     backing::{Backing, Kind, StoreUrl},
     client::{Answer, Client},
+    hostile::{Habit, Hostile},
+    names::{NameServer, Records},
     provider::{Call, Fate, Mode, Provider},
     ran::{Ran, run_to_end},
     receiver::{Delivery, Receiver, Reply},

@@ -78,7 +78,16 @@ impl Receiver {
 
     /// Starts a receiver at this address that answers 200.
     pub(crate) fn start_at(address: SocketAddr) -> Self {
-        let desk = Arc::<Desk>::default();
+        Self::scripted_at(address, [])
+    }
+
+    /// The two together.
+    pub(crate) fn scripted_at(
+        address: SocketAddr,
+        script: impl IntoIterator<Item = Reply>,
+    ) -> Self {
+        let script = Mutex::new(script.into_iter().collect());
+        let desk = Arc::new(Desk { script, ..Desk::default() });
         Self { hosted: Hosted::start_at(Arc::clone(&desk), address), desk }
     }
 
