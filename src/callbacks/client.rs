@@ -71,8 +71,8 @@ pub struct Exchange {
     pub end: AttemptEnd,
     /// What the answer's `Retry-After` asked for.
     pub retry_after: Option<Duration>,
-    /// Whether nobody was asked, since the address is one that callbacks don't go to.
-    pub is_forbidden: bool,
+    /// Whether the host kept silent: nobody there took the connection, or answered in time.
+    pub is_silent: bool,
 }
 
 /// A client can't be made.
@@ -90,6 +90,8 @@ pub enum ClientError {
 enum Failure {
     /// Nobody was asked.
     Forbidden(Forbidden),
+    /// Somebody is there, but what came is no answer; or the URL can't be asked for at all.
+    Unclear(String),
     /// None came.
     Silent(String),
 }
@@ -132,7 +134,7 @@ impl GuardedClient {
             Ok(Err(failure)) => failure.into(),
             Err(_) => {
                 let timeout = humantime::format_duration(self.timeout);
-                Exchange::failed(format!("no answer within {timeout}"))
+                Failure::Silent(format!("no answer within {timeout}")).into()
             }
         };
         exchange.end.latency_ms = millis(begin.elapsed());
@@ -166,8 +168,8 @@ impl Exchange {
     pub fn host_sign(&self) -> HostSign {
         match self.end.status {
             Some(_) => HostSign::Answered,
-            None if self.is_forbidden => HostSign::None,
-            None => HostSign::Silent,
+            None if self.is_silent => HostSign::Silent,
+            None => HostSign::None,
         }
     }
 }
@@ -175,10 +177,9 @@ impl Exchange {
 impl From<Failure> for Exchange {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Forbidden(forbidden) => {
-                Self { is_forbidden: true, ..Self::failed(forbidden.to_string()) }
-            }
-            Failure::Silent(reason) => Self::failed(reason),
+            Failure::Forbidden(forbidden) => Self::failed(forbidden.to_string()),
+            Failure::Unclear(reason) => Self::failed(reason),
+            Failure::Silent(reason) => Self { is_silent: true, ..Self::failed(reason) },
         }
     }
 }
@@ -190,7 +191,8 @@ fn request(
     body: Bytes,
 ) -> Result<Request<Full<Bytes>>, Failure> {
     let target = Uri::try_from(url.url().as_str());
-    let target = target.map_err(|error| Failure::Silent(format!("not a URL for HTTP: {error}")))?;
+    let target =
+        target.map_err(|error| Failure::Unclear(format!("not a URL for HTTP: {error}")))?;
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = target;
@@ -219,7 +221,7 @@ async fn read(response: Response<Incoming>, deadline: tokio::time::Instant) -> E
         answer: (!answer.is_empty()).then(|| beginning(&answer)),
         error: refusal(status),
     };
-    Exchange { end, retry_after, is_forbidden: false }
+    Exchange { end, retry_after, is_silent: false }
 }
 
 fn refusal(status: StatusCode) -> Option<String> {
@@ -253,16 +255,18 @@ fn beginning(answer: &[u8]) -> String {
 
 /// Why there is no answer: what the innermost error says, which names no URL.
 fn why(error: &legacy::Error) -> Failure {
-    let mut cause: &dyn Error = error;
+    let (mut cause, mut is_no_http): (&dyn Error, bool) = (error, false);
     while let Some(inner) = cause.source() {
         cause = inner;
+        is_no_http |= cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
     }
     let place = match cause.downcast_ref::<Forbidden>() {
         Some(forbidden) => return Failure::Forbidden(*forbidden),
         None if error.is_connect() => "could not connect",
         None => "no answer",
     };
-    Failure::Silent(format!("{place}: {cause}").chars().take(ERROR_CHARS_MAX).collect())
+    let reason = format!("{place}: {cause}").chars().take(ERROR_CHARS_MAX).collect();
+    if is_no_http { Failure::Unclear(reason) } else { Failure::Silent(reason) }
 }
 
 #[cfg(test)]
@@ -342,6 +346,23 @@ mod tests {
             assert!(error.starts_with("no answer: message head is too large"), "{error}");
             assert!(end.latency_ms < 1_000, "{}", end.latency_ms);
         }
+    }
+
+    #[tokio::test]
+    async fn only_silence_counts_against_a_host() {
+        let cases = [
+            (Act::Write("220 mail ready\r\n\r\n".into()), HostSign::None),
+            (Act::Write("HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n".into()), HostSign::Answered),
+            (Act::Hang(String::new()), HostSign::Silent),
+            (Act::Reset, HostSign::Silent),
+        ];
+        for (act, expected) in cases {
+            let receiver = Receiver::start([act.clone()]).await;
+            let exchange = post(&receiver.url(), SHORT, true).await;
+            assert_eq!(exchange.host_sign(), expected, "{act:?}: {exchange:?}");
+        }
+        let forbidden = post("http://127.0.0.1/", SHORT, false).await;
+        assert_eq!(forbidden.host_sign(), HostSign::None, "{forbidden:?}");
     }
 
     #[tokio::test]

@@ -9,25 +9,11 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    domain::callback_url::{CallbackUrl, Forbidden},
+    domain::{
+        callback_headers,
+        callback_url::{CallbackUrl, Forbidden},
+    },
 };
-
-/// Headers that a client can't choose, besides those that begin with `webhook-` or `content-`:
-/// they belong to the exchange itself.
-const RESERVED: [&str; 12] = [
-    "connection",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-];
 
 /// Signs and posts. Shared by all that are under way.
 pub(super) struct Poster {
@@ -81,16 +67,11 @@ fn chosen(given: &[(String, String)]) -> HeaderMap {
         else {
             continue;
         };
-        if is_reserved(name.as_str()) {
+        if callback_headers::is_reserved(name.as_str()) {
             continue;
         }
         value.set_sensitive(true);
         headers.append(name, value);
     }
     headers
-}
-
-/// Whether a callback's header, in lower case, is not the client's to choose.
-fn is_reserved(name: &str) -> bool {
-    name.starts_with("webhook-") || name.starts_with("content-") || RESERVED.contains(&name)
 }

@@ -4,6 +4,7 @@
 //! every rule can be tested by calling it.
 
 pub mod batch;
+pub mod callback_headers;
 pub mod callback_url;
 pub mod chunk;
 pub mod event;

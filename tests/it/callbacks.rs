@@ -19,6 +19,7 @@ on_each_store! {
     while_a_callback_waits_its_next_attempt_is_announced
     without_a_configured_secret_the_stores_own_is_used_and_shown
     a_callback_that_waits_is_delivered_after_a_crash
+    crashes_use_up_the_schedule_like_any_attempt
 }
 
 /// A service, and the receiver of its callbacks.
@@ -250,6 +251,22 @@ async fn an_attempt_that_a_crash_ended_is_followed_by_another() {
     let interrupted = Some("interrupted".to_owned());
     assert_eq!(told(&attempts), [(1, None, interrupted), (2, Some(200), None)]);
     same_event_twice(&line.receiver);
+}
+
+async fn crashes_use_up_the_schedule_like_any_attempt(on: Kind) {
+    let settings =
+        |setup: Setup| setup.set("callbacks.timeout", "1s").set("callbacks.schedule", "10ms,10ms");
+    // A fourth attempt would be taken, and be told of as delivered.
+    let mut line = Line::on(on, [Reply::Hang; 3], settings).await;
+    let id = line.post().await;
+    for attempt in 1..=3 {
+        line.receiver.wait_for(attempt, PATIENCE).await;
+        line.ringback.restart().await;
+    }
+    let attempts = line.attempts_once(&id, "exhausted").await;
+    let interrupted = |number| (number, None, Some("interrupted".to_owned()));
+    assert_eq!(told(&attempts), [interrupted(1), interrupted(2), interrupted(3)]);
+    assert_eq!(line.receiver.deliveries().len(), 3);
 }
 
 /// There were two deliveries, of the same event with the same bytes.

@@ -5,31 +5,13 @@ use http::{HeaderName, HeaderValue};
 use serde::de::MapAccess;
 
 use super::{Expect, Faults, Key, Pointer, next_text};
+use crate::domain::callback_headers;
 
 /// The most callback headers.
 const HEADERS_MAX: usize = 20;
 
 /// The longest names and values together, in bytes.
 const HEADERS_BYTES_MAX: usize = 4 * 1024;
-
-/// Headers that are the server's own or the connection's (RFC 9110, section 7.6.1).
-const RESERVED: [&str; 12] = [
-    "host",
-    "user-agent",
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "expect",
-];
-
-/// Families of headers that are the server's own.
-const RESERVED_PREFIXES: [&str; 2] = ["content-", "webhook-"];
 
 /// The place of an object of headers.
 pub(in crate::api) struct Headers<'r> {
@@ -82,7 +64,7 @@ fn flaw(name: &str, value: &str) -> Option<(&'static str, &'static str)> {
     if HeaderName::from_bytes(name.as_bytes()).is_err() {
         return Some(("invalid_header", "this is no header name"));
     }
-    if RESERVED.contains(&&*lower) || RESERVED_PREFIXES.iter().any(|head| lower.starts_with(head)) {
+    if callback_headers::is_reserved(&lower) {
         return Some(("invalid_header", "this header is not the client's to set"));
     }
     // The type also takes bytes beyond ASCII.

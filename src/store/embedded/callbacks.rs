@@ -142,8 +142,9 @@ impl Ending {
         }
         if self.is_progress {
             step.run("UPDATE batch SET progress = NULL WHERE batch = ?1", [self.batch])?;
+            // The completion lies under its batch's ULID.
             let sql = "UPDATE event SET due_ms = min(due_ms, ?2) \
-                       WHERE batch = ?1 AND kind = 'completed' AND due_ms IS NOT NULL";
+                       WHERE id = (SELECT id FROM batch WHERE batch = ?1) AND due_ms IS NOT NULL";
             step.run(sql, (self.batch, step.now))?;
         }
         Ok(())

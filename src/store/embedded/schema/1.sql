@@ -163,3 +163,5 @@ CREATE TABLE replay (
   nonce INTEGER PRIMARY KEY, account TEXT NOT NULL, state TEXT NOT NULL, since_ms INTEGER NOT NULL,
   host TEXT, at_ms INTEGER NOT NULL, place INTEGER NOT NULL DEFAULT 0, done_ms INTEGER
 );
+CREATE INDEX replay_open ON replay (at_ms) WHERE done_ms IS NULL;
+CREATE INDEX replay_done ON replay (done_ms) WHERE done_ms IS NOT NULL;
