@@ -8,6 +8,7 @@
 
 use std::{
     error::Error,
+    fmt::Display,
     time::{Duration, Instant},
 };
 
@@ -71,8 +72,8 @@ pub struct Exchange {
     pub end: AttemptEnd,
     /// What the answer's `Retry-After` asked for.
     pub retry_after: Option<Duration>,
-    /// Whether the host kept silent: nobody there took the connection, or answered in time.
-    pub is_silent: bool,
+    /// What it says about the receiver's host.
+    pub host: HostSign,
 }
 
 /// A client can't be made.
@@ -86,14 +87,10 @@ pub enum ClientError {
     Names(#[from] NetError),
 }
 
-/// Why there is no answer.
-enum Failure {
-    /// Nobody was asked.
-    Forbidden(Forbidden),
-    /// Somebody is there, but what came is no answer; or the URL can't be asked for at all.
-    Unclear(String),
-    /// None came.
-    Silent(String),
+/// Why there is no answer, and what that says about the host.
+struct Failure {
+    reason: String,
+    host: HostSign,
 }
 
 // === impl GuardedClient ===
@@ -134,7 +131,7 @@ impl GuardedClient {
             Ok(Err(failure)) => failure.into(),
             Err(_) => {
                 let timeout = humantime::format_duration(self.timeout);
-                Failure::Silent(format!("no answer within {timeout}")).into()
+                Failure::silent(format!("no answer within {timeout}")).into()
             }
         };
         exchange.end.latency_ms = millis(begin.elapsed());
@@ -147,7 +144,7 @@ impl GuardedClient {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Incoming>, Failure> {
-        self.rules.judge_again(url).map_err(Failure::Forbidden)?;
+        self.rules.judge_again(url).map_err(|forbidden| Failure::unasked(&forbidden))?;
         let request = request(url, headers, body)?;
         self.http.request(request).await.map_err(|error| why(&error))
     }
@@ -156,31 +153,31 @@ impl GuardedClient {
 // === impl Exchange ===
 
 impl Exchange {
-    /// An exchange that got no answer, and why.
+    /// An exchange that never came about, and why: it says nothing of the host.
     #[must_use]
     pub fn failed(error: String) -> Self {
         let end = AttemptEnd { error: Some(error), ..AttemptEnd::default() };
         Self { end, ..Self::default() }
     }
-
-    /// What it says about the receiver's host.
-    #[must_use]
-    pub fn host_sign(&self) -> HostSign {
-        match self.end.status {
-            Some(_) => HostSign::Answered,
-            None if self.is_silent => HostSign::Silent,
-            None => HostSign::None,
-        }
-    }
 }
 
 impl From<Failure> for Exchange {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Forbidden(forbidden) => Self::failed(forbidden.to_string()),
-            Failure::Unclear(reason) => Self::failed(reason),
-            Failure::Silent(reason) => Self { is_silent: true, ..Self::failed(reason) },
-        }
+    fn from(Failure { reason, host }: Failure) -> Self {
+        Self { host, ..Self::failed(reason) }
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// Nobody was asked.
+    fn unasked(reason: &dyn Display) -> Self {
+        Self { reason: reason.to_string(), host: HostSign::None }
+    }
+
+    /// Nobody took the connection, or answered in time.
+    fn silent(reason: String) -> Self {
+        Self { reason, host: HostSign::Silent }
     }
 }
 
@@ -192,7 +189,7 @@ fn request(
 ) -> Result<Request<Full<Bytes>>, Failure> {
     let target = Uri::try_from(url.url().as_str());
     let target =
-        target.map_err(|error| Failure::Unclear(format!("not a URL for HTTP: {error}")))?;
+        target.map_err(|error| Failure::unasked(&format_args!("not a URL for HTTP: {error}")))?;
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = target;
@@ -221,7 +218,7 @@ async fn read(response: Response<Incoming>, deadline: tokio::time::Instant) -> E
         answer: (!answer.is_empty()).then(|| beginning(&answer)),
         error: refusal(status),
     };
-    Exchange { end, retry_after, is_silent: false }
+    Exchange { end, retry_after, host: HostSign::Answered }
 }
 
 fn refusal(status: StatusCode) -> Option<String> {
@@ -261,12 +258,14 @@ fn why(error: &legacy::Error) -> Failure {
         is_no_http |= cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
     }
     let place = match cause.downcast_ref::<Forbidden>() {
-        Some(forbidden) => return Failure::Forbidden(*forbidden),
+        Some(forbidden) => return Failure::unasked(forbidden),
         None if error.is_connect() => "could not connect",
         None => "no answer",
     };
     let reason = format!("{place}: {cause}").chars().take(ERROR_CHARS_MAX).collect();
-    if is_no_http { Failure::Unclear(reason) } else { Failure::Silent(reason) }
+    // What is no HTTP is a sign of life too.
+    let host = if is_no_http { HostSign::Answered } else { HostSign::Silent };
+    Failure { reason, host }
 }
 
 #[cfg(test)]
@@ -351,7 +350,7 @@ mod tests {
     #[tokio::test]
     async fn only_silence_counts_against_a_host() {
         let cases = [
-            (Act::Write("220 mail ready\r\n\r\n".into()), HostSign::None),
+            (Act::Write("220 mail ready\r\n\r\n".into()), HostSign::Answered),
             (Act::Write("HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n".into()), HostSign::Answered),
             (Act::Hang(String::new()), HostSign::Silent),
             (Act::Reset, HostSign::Silent),
@@ -359,10 +358,10 @@ mod tests {
         for (act, expected) in cases {
             let receiver = Receiver::start([act.clone()]).await;
             let exchange = post(&receiver.url(), SHORT, true).await;
-            assert_eq!(exchange.host_sign(), expected, "{act:?}: {exchange:?}");
+            assert_eq!(exchange.host, expected, "{act:?}: {exchange:?}");
         }
         let forbidden = post("http://127.0.0.1/", SHORT, false).await;
-        assert_eq!(forbidden.host_sign(), HostSign::None, "{forbidden:?}");
+        assert_eq!(forbidden.host, HostSign::None, "{forbidden:?}");
     }
 
     #[tokio::test]

@@ -63,20 +63,16 @@ impl Courier {
     pub(super) async fn deliver(&self, taken: TakenEvent) -> bool {
         let begin = Instant::now();
         let url = self.url(&taken);
-        let (exchange, host) = match &url {
+        let Exchange { end, retry_after, host } = match &url {
             _ if taken.interrupted => {
-                let end = AttemptEnd::interrupted();
-                (Exchange { end, ..Exchange::default() }, HostSign::None)
+                Exchange { end: AttemptEnd::interrupted(), ..Exchange::default() }
             }
             Ok(url) => {
                 let Ok(body) = self.body(&taken, begin).await else { return true };
-                let exchange = self.post(&taken, url, body).await;
-                let sign = exchange.host_sign();
-                (exchange, sign)
+                self.post(&taken, url, body).await
             }
-            Err(reason) => (Exchange::failed(reason.clone()), HostSign::None),
+            Err(reason) => Exchange::failed(reason.clone()),
         };
-        let Exchange { end, retry_after, .. } = exchange;
         let result = result(&taken, &end, host);
         self.metrics.callback_attempted(result, Duration::from_millis(end.latency_ms));
         let verdict = self.schedule.verdict(&taken, &end, retry_after, rand::random());
@@ -196,9 +192,9 @@ fn result(taken: &TakenEvent, end: &AttemptEnd, host: HostSign) -> CallbackResul
     match (end.status, host) {
         _ if taken.interrupted => CallbackResult::Interrupted,
         (Some(200..=299), _) => CallbackResult::Delivered,
-        (Some(_), _) => CallbackResult::Refused,
-        (None, HostSign::None) => CallbackResult::Forbidden,
-        (None, _) => CallbackResult::Silent,
+        (_, HostSign::Answered) => CallbackResult::Refused,
+        (_, HostSign::Silent) => CallbackResult::Silent,
+        (_, HostSign::None) => CallbackResult::Forbidden,
     }
 }
 

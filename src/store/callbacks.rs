@@ -148,13 +148,14 @@ pub enum Verdict {
 }
 
 /// What an attempt says about its receiver's host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostSign {
     /// It answered, whatever it said.
     Answered,
     /// It gave no answer.
     Silent,
     /// It was not asked.
+    #[default]
     None,
 }
 

@@ -1,5 +1,8 @@
 //! The notifier at work on a store in memory and receivers on real sockets.
 
+mod endings;
+mod handshake;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
@@ -194,25 +197,6 @@ async fn the_stored_body_is_sent_with_a_fresh_timestamp() {
 }
 
 #[tokio::test]
-async fn a_gone_receiver_stops_it_and_a_failing_one_uses_up_the_schedule() {
-    let gone = Receiver::start([Act::answer(410, "")]).await;
-    let failing = Receiver::start([Act::answer(500, "")]).await;
-    let running = Running::start(events(&[gone.url(), failing.url()]));
-    let records = running.events.recorded(5).await;
-    let of = |number| {
-        let id = event(number, "").event.id;
-        records.iter().filter(move |attempt| attempt.event == id).collect::<Vec<_>>()
-    };
-    assert_eq!(
-        of(0).iter().map(|attempt| ended(attempt)).collect::<Vec<_>>(),
-        [Some(CallbackState::Gone)]
-    );
-    assert_eq!(of(1).len(), 4);
-    assert_eq!(ended(of(1)[3]), Some(CallbackState::Exhausted));
-    assert_eq!((gone.requests().len(), failing.requests().len()), (1, 4));
-}
-
-#[tokio::test]
 async fn a_forbidden_url_is_never_posted_to() {
     let receiver = Receiver::start([Act::answer(200, "")]).await;
     let closed =
@@ -223,45 +207,6 @@ async fn a_forbidden_url_is_never_posted_to() {
     let error = records[0].end.error.as_deref().unwrap();
     assert!(error.contains("callbacks.allow_private_networks"), "{error}");
     assert!(receiver.requests().is_empty());
-}
-
-#[tokio::test]
-async fn an_interrupted_attempt_is_recorded_and_not_made_again() {
-    let receiver = Receiver::start([Act::answer(200, "")]).await;
-    let interrupted = TakenEvent { interrupted: true, ..event(0, &receiver.url()) };
-    let running = Running::start(due(interrupted));
-    let records = running.events.recorded(2).await;
-    assert_eq!(records[0].end, AttemptEnd::interrupted());
-    assert_eq!((records[0].number, records[0].host), (1, HostSign::None));
-    assert!(matches!(records[0].verdict, Verdict::Again(wait) if wait.as_secs() >= 4));
-    assert_eq!((records[1].number, records[1].host), (2, HostSign::Answered));
-    assert_eq!(receiver.requests().len(), 1);
-}
-
-#[tokio::test]
-async fn interrupted_attempts_use_up_the_schedule() {
-    let last = TakenEvent { interrupted: true, tries: 4, ..event(0, "http://127.0.0.1:1/") };
-    let running = Running::start(due(last));
-    assert_eq!(ended(&running.events.recorded(1).await[0]), Some(CallbackState::Exhausted));
-}
-
-#[tokio::test]
-async fn a_report_of_progress_is_tried_once() {
-    let receiver = Receiver::start([Act::answer(500, "")]).await;
-    let mut report = progress();
-    report.batch.spec = event(0, &receiver.url()).batch.spec;
-    let running = Running::start(due(report));
-    assert_eq!(ended(&running.events.recorded(1).await[0]), Some(CallbackState::Skipped));
-    assert_eq!(receiver.requests().len(), 1);
-}
-
-#[tokio::test]
-async fn an_event_that_waited_too_long_for_a_silent_host_has_ended() {
-    let silent = Receiver::start([Act::Reset]).await;
-    let old = TakenEvent { age: Duration::from_hours(1), ..event(0, &silent.url()) };
-    let running = Running::start(due(old));
-    assert_eq!(ended(&running.events.recorded(1).await[0]), Some(CallbackState::Exhausted));
-    assert_eq!(silent.requests().len(), 1);
 }
 
 #[tokio::test]
@@ -277,7 +222,13 @@ async fn a_host_without_an_answer_is_told_from_one_that_was_not_asked() {
 
 #[tokio::test]
 async fn attempts_are_counted_by_what_came_of_them() {
-    let receiver = Receiver::start([Act::answer(410, ""), Act::Reset, Act::answer(200, "")]).await;
+    let receiver = Receiver::start([
+        Act::answer(410, ""),
+        Act::Reset,
+        Act::Write("220 no HTTP\r\n\r\n".into()),
+        Act::answer(200, ""),
+    ])
+    .await;
     let one = CallbackSettings { concurrency: 1, ..settings() };
     let interrupted = TakenEvent { interrupted: true, tries: 4, ..event(2, &receiver.url()) };
     let metadata_service = event(3, "http://169.254.169.254/");
@@ -285,75 +236,21 @@ async fn attempts_are_counted_by_what_came_of_them() {
     events.due.lock().extend([interrupted, TakenEvent { tries: 4, ..metadata_service }]);
     *events.said.lock() = Some(Recorded::HostLeftAlone);
     let running = Running::start_with(events, &one);
-    // Gone; silent; interrupted; forbidden; and the silent one again.
-    running.events.recorded(5).await;
+    // Gone; silent; interrupted; forbidden; the silent one again, and once more.
+    running.events.recorded(6).await;
     let figures = running.figures();
     for line in [
         "callback_attempts_total{result=\"delivered\"} 1",
-        "callback_attempts_total{result=\"refused\"} 1",
+        "callback_attempts_total{result=\"refused\"} 2",
         "callback_attempts_total{result=\"silent\"} 1",
         "callback_attempts_total{result=\"forbidden\"} 1",
         "callback_attempts_total{result=\"interrupted\"} 1",
-        "callback_attempt_seconds_count 3",
+        "callback_attempt_seconds_count 4",
         "callback_hosts_left_alone_total 1",
     ] {
         let line = format!("ringback_process_{line}");
         assert!(figures.lines().any(|found| found == line), "{line} is not in\n{figures}");
     }
-}
-
-#[tokio::test]
-async fn a_new_host_is_asked_by_a_signed_ping_once() {
-    let receiver =
-        Receiver::start([Act::answer(204, ""), Act::answer(200, ""), Act::answer(200, "")]).await;
-    let asking = CallbackSettings { verify_endpoint: true, concurrency: 1, ..settings() };
-    let running = Running::start_with(events(&[receiver.url(), receiver.url()]), &asking);
-    running.events.recorded(2).await;
-    let requests = receiver.requests();
-    requests.iter().for_each(verify);
-    assert!(requests[0].body.contains("\"webhook.ping\""), "{}", requests[0].body);
-    assert_eq!(requests[0].header("x-api-token"), "t0ken");
-    assert_ne!(requests[0].header("webhook-id"), requests[1].header("webhook-id"));
-    assert!(requests[1..].iter().all(|request| request.body.contains("batch.completed")));
-    assert_eq!(requests.len(), 3);
-    assert_eq!(running.events.welcomes.lock().len(), 1);
-}
-
-#[tokio::test]
-async fn a_host_that_refuses_the_ping_gets_no_callback() {
-    let receiver = Receiver::start([Act::answer(404, "")]).await;
-    let asking = CallbackSettings { verify_endpoint: true, schedule: Vec::new(), ..settings() };
-    let running = Running::start_with(events(&[receiver.url()]), &asking);
-    let attempt = &running.events.recorded(1).await[0];
-    let error = attempt.end.error.as_deref().unwrap();
-    assert!(error.starts_with("the host did not welcome a ping: "), "{error}");
-    assert_eq!(receiver.requests().len(), 1);
-    assert!(running.events.welcomes.lock().is_empty());
-}
-
-#[tokio::test]
-async fn a_ping_that_is_answered_with_410_ends_the_callback() {
-    let receiver = Receiver::start([Act::answer(410, "")]).await;
-    let asking = CallbackSettings { verify_endpoint: true, ..settings() };
-    let running = Running::start_with(events(&[receiver.url()]), &asking);
-    let attempt = &running.events.recorded(1).await[0];
-    assert_eq!(ended(attempt), Some(CallbackState::Gone));
-    assert_eq!((attempt.end.status, attempt.host), (Some(410), HostSign::Answered));
-    assert_eq!(receiver.requests().len(), 1);
-}
-
-#[tokio::test]
-async fn a_host_that_is_welcome_already_is_not_asked() {
-    let receiver = Receiver::start([Act::answer(200, "")]).await;
-    let events = events(&[receiver.url()]);
-    let (account, host) = (String::new(), receiver.address().to_string());
-    events.welcomes.lock().push((account, host));
-    let asking = CallbackSettings { verify_endpoint: true, ..settings() };
-    let running = Running::start_with(events, &asking);
-    running.events.recorded(1).await;
-    let requests = receiver.requests();
-    assert_eq!(requests.len(), 1);
-    assert!(requests[0].body.contains("batch.completed"), "{}", requests[0].body);
 }
 
 #[tokio::test]
