@@ -117,26 +117,31 @@ impl Courier {
         }
     }
 
-    /// Makes sure that the host wants the account's callbacks, if it is to be asked. A store that
-    /// fails meanwhile only means that it is asked again.
+    /// Makes sure that the host wants the account's callbacks, if it is to be asked.
     async fn ask_first(&self, to: &Address<'_>) -> Result<(), Box<Exchange>> {
-        let (account, host) = (to.account, to.url.host_and_port());
-        let pair = (account.to_owned(), host.clone());
+        let pair = (to.account.to_owned(), to.url.host_and_port());
         if !self.asks_first || self.welcomes.know(&pair, Instant::now()) {
             return Ok(());
         }
-        if !self.callbacks.is_welcome(account, &host).await.unwrap_or(false) {
-            let mut answer = ping(&self.poster, to).await;
-            if let Some(error) = answer.end.error.take() {
-                answer.end.error = Some(format!("the host did not welcome a ping: {error}"));
-                return Err(Box::new(answer));
-            }
-            tracing::info!(callback.host = host, "a receiver's host welcomed a ping");
-            if let Err(error) = self.callbacks.welcome(account, &host).await {
-                tracing::warn!(callback.host = host, %error, "the host's welcome is not stored");
-            }
+        self.welcomes.ask(pair, self.ask(to)).await
+    }
+
+    /// Asks the store, and then the host itself. A store that fails meanwhile only means that the
+    /// host is asked again.
+    async fn ask(&self, to: &Address<'_>) -> Result<(), Box<Exchange>> {
+        let (account, host) = (to.account, to.url.host_and_port());
+        if self.callbacks.is_welcome(account, &host).await.unwrap_or(false) {
+            return Ok(());
         }
-        self.welcomes.keep(pair, Instant::now());
+        let mut answer = ping(&self.poster, to).await;
+        if let Some(error) = answer.end.error.take() {
+            answer.end.error = Some(format!("the host did not welcome a ping: {error}"));
+            return Err(Box::new(answer));
+        }
+        tracing::info!(callback.host = host, "a receiver's host welcomed a ping");
+        if let Err(error) = self.callbacks.welcome(account, &host).await {
+            tracing::warn!(callback.host = host, %error, "the host's welcome is not stored");
+        }
         Ok(())
     }
 

@@ -25,7 +25,6 @@ struct Ending {
     recorded: u32,
     batch: i64,
     host: String,
-    is_progress: bool,
 }
 
 #[async_trait]
@@ -97,8 +96,7 @@ pub(super) fn stored_secret(db: &Connection) -> rusqlite::Result<Option<String>>
 }
 
 fn record(step: &mut Step<'_>, attempt: &Attempt, hosts: HostLimits) -> rusqlite::Result<Recorded> {
-    let sql = "SELECT event, number, recorded, batch, host, kind = 'progress' FROM event \
-               WHERE id = ?1";
+    let sql = "SELECT event, number, recorded, batch, host FROM event WHERE id = ?1";
     let found = step.row(sql, [EventUlid(attempt.event)], |row| {
         Ok(Ending {
             event: row.get(0)?,
@@ -106,7 +104,6 @@ fn record(step: &mut Step<'_>, attempt: &Attempt, hosts: HostLimits) -> rusqlite
             recorded: row.get(2)?,
             batch: row.get(3)?,
             host: row.get(4)?,
-            is_progress: row.get(5)?,
         })
     })?;
     let Some(ending) = found.filter(|ending| ending.number == attempt.number) else {
@@ -140,9 +137,9 @@ impl Ending {
         if let Verdict::Ended(state) = verdict {
             step.end_event(self.event, state)?;
         }
-        if self.is_progress {
-            step.run("UPDATE batch SET progress = NULL WHERE batch = ?1", [self.batch])?;
-            // The completion lies under its batch's ULID.
+        let sql = "UPDATE batch SET progress = NULL WHERE batch = ?1 AND progress = ?2";
+        if step.run(sql, (self.batch, self.event))? == 1 {
+            // The completion may have waited for this. It lies under its batch's ULID.
             let sql = "UPDATE event SET due_ms = min(due_ms, ?2) \
                        WHERE id = (SELECT id FROM batch WHERE batch = ?1) AND due_ms IS NOT NULL";
             step.run(sql, (self.batch, step.now))?;

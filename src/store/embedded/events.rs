@@ -106,23 +106,27 @@ impl Step<'_> {
     /// attempt is under way. A host that was left alone is tried at once.
     pub(super) fn deliver_again(&mut self, event: i64) -> rusqlite::Result<()> {
         // A batch that is being erased is gone already.
-        let sql = "SELECT e.batch, e.host, e.state = 'pending', e.kind = 'completed' \
-                   FROM event e JOIN batch b USING (batch) WHERE e.event = ?1 \
+        let sql = "SELECT e.batch, e.host, e.state = 'pending', e.kind = 'completed', \
+                   e.number = e.base FROM event e JOIN batch b USING (batch) WHERE e.event = ?1 \
                    AND e.until_ms IS NULL AND (b.purge_ms IS NULL OR b.purge_ms > ?2)";
         let found = self.row(sql, (event, self.now), |row| {
             let (host, is_pending): (String, bool) = (row.get(1)?, row.get(2)?);
-            Ok((row.get::<_, i64>(0)?, host, is_pending, row.get::<_, bool>(3)?))
+            Ok((row.get::<_, i64>(0)?, host, is_pending, row.get::<_, bool>(3)?, row.get(4)?))
         })?;
-        let Some((batch, host, is_pending, is_completion)) = found else { return Ok(()) };
+        let Some((batch, host, is_pending, is_completion, is_untried)) = found else {
+            return Ok(());
+        };
         if !is_pending {
             let sql = "UPDATE batch SET unsent = unsent + 1, purge_ms = NULL, \
                        callback = iif(?2, 'pending', callback) WHERE batch = ?1";
             self.run(sql, (batch, is_completion))?;
             self.count("callback:pending", 1)?;
         }
+        // One that was not tried yet comes as soon as it may: a completion can wait for a report.
+        let keeps_its_time: bool = is_pending && is_untried;
         let sql = "UPDATE event SET state = 'pending', ended_ms = NULL, base = number, \
-                   since_ms = ?2, due_ms = ?2 WHERE event = ?1";
-        self.run(sql, (event, self.now))?;
+                   since_ms = ?2, due_ms = iif(?3, due_ms, ?2) WHERE event = ?1";
+        self.run(sql, (event, self.now, keeps_its_time))?;
         self.run("UPDATE host SET until_ms = NULL WHERE host = ?1", [&host])?;
         self.look_at(&host, self.now)?;
         self.rings.push(Ring::Event);

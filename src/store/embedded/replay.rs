@@ -99,7 +99,9 @@ pub(super) fn carry_out(step: &mut Step<'_>) -> rusqlite::Result<(u64, u64)> {
 
 impl Order {
     fn carry_on(mut self, step: &mut Step<'_>) -> rusqlite::Result<(u64, u64)> {
-        let sql = "SELECT event, host, state = ?3 AND ended_ms BETWEEN ?4 AND ?5 FROM event \
+        // A report of progress is out of date by now.
+        let sql = "SELECT event, host, state = ?3 AND kind != 'progress' \
+                   AND ended_ms BETWEEN ?4 AND ?5 FROM event \
                    WHERE account = ?1 AND event > ?2 ORDER BY event LIMIT ?6";
         let with =
             params![self.account, self.place, self.state, self.since_ms, self.at_ms, LOOKED_AT_MAX];

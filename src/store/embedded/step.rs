@@ -1,6 +1,9 @@
 //! One operation within a transaction: its statements, its time, and whom it rings for.
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row, types::FromSql};
+use rusqlite::{
+    CachedStatement, Connection, OptionalExtension, Params, Row, Statement, StatementStatus,
+    types::FromSql,
+};
 
 use crate::store::Ring;
 
@@ -22,7 +25,10 @@ impl<'a> Step<'a> {
 
     /// Runs a statement that gives no rows; gives how many rows it changed.
     pub(super) fn run(&self, sql: &'static str, with: impl Params) -> rusqlite::Result<usize> {
-        self.prepare(sql)?.execute(with)
+        let mut statement = self.prepare(sql)?;
+        let changed = statement.execute(with);
+        assert_no_scan(sql, &statement);
+        changed
     }
 
     /// The first row of a statement, if there is one. A statement that changes rows and returns them
@@ -33,7 +39,10 @@ impl<'a> Step<'a> {
         with: impl Params,
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Option<T>> {
-        self.prepare(sql)?.query_row(with, read).optional()
+        let mut statement = self.prepare(sql)?;
+        let row = statement.query_row(with, read).optional();
+        assert_no_scan(sql, &statement);
+        row
     }
 
     /// All rows of a statement that bounds their number itself.
@@ -43,7 +52,10 @@ impl<'a> Step<'a> {
         with: impl Params,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Vec<T>> {
-        self.prepare(sql)?.query_map(with, read)?.collect()
+        let mut statement = self.prepare(sql)?;
+        let rows = statement.query_map(with, read)?.collect();
+        assert_no_scan(sql, &statement);
+        rows
     }
 
     /// What `due` gives up to now. If that is nothing, what `ahead` gives from later than this kind
@@ -79,4 +91,10 @@ impl<'a> Step<'a> {
     fn prepare(&self, sql: &'static str) -> rusqlite::Result<CachedStatement<'a>> {
         self.db.prepare_cached(sql)
     }
+}
+
+/// What a step costs may not grow with the store: each of its statements finds its rows by an index.
+/// Every test of a debug build watches over this.
+fn assert_no_scan(sql: &str, statement: &Statement<'_>) {
+    debug_assert_eq!(statement.reset_status(StatementStatus::FullscanStep), 0, "a scan: {sql}");
 }

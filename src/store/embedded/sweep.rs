@@ -133,6 +133,8 @@ pub(super) fn purge(step: &mut Step<'_>, retention_max_ms: i64) -> rusqlite::Res
         1,
     )?;
     let Some(batch) = due.first().copied() else { return Ok((0, 0)) };
+    // From here on it is gone for everybody, whatever the clock does until all of it is.
+    step.run("UPDATE batch SET purge_ms = 0 WHERE batch = ?1", [batch])?;
     let chunks: Vec<i64> = step.rows(
         "SELECT chunk FROM chunk WHERE chunk BETWEEN ?1 << 32 AND (?1 << 32) + 0xffffffff \
          LIMIT ?2",

@@ -99,6 +99,8 @@ cases! {
         }
         events {
             the_dispatch_is_told_before_the_completion
+            a_replay_does_not_overtake_the_report_under_way
+            a_report_of_progress_is_not_replayed
             progress_is_told_one_at_a_time_and_the_completion_last
             the_completion_waits_for_a_report_no_longer_than_its_lease
             a_report_that_waits_at_the_end_is_given_up

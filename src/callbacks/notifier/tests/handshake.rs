@@ -55,3 +55,15 @@ async fn a_host_that_is_welcome_already_is_not_asked() {
     assert_eq!(requests.len(), 1);
     assert!(requests[0].body.contains("batch.completed"), "{}", requests[0].body);
 }
+
+#[tokio::test]
+async fn a_new_host_is_asked_once_however_many_events_wait_for_it() {
+    let receiver = Receiver::start([Act::answer(200, "")]).await;
+    let asking = CallbackSettings { verify_endpoint: true, concurrency: 8, ..settings() };
+    let urls: Vec<_> = (0..8).map(|_| receiver.url()).collect();
+    let running = Running::start_with(events(&urls), &asking);
+    running.events.recorded(8).await;
+    let requests = receiver.requests();
+    let pings = requests.iter().filter(|request| request.body.contains("\"webhook.ping\""));
+    assert_eq!((pings.count(), requests.len()), (1, 9));
+}

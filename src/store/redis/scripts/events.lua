@@ -82,7 +82,7 @@ end
 -- attempt is under way. A host that was left alone is tried at once.
 local function deliver_again(ulid, id, key, now)
   local event = P .. 'e:' .. ulid
-  local e = redis.call('HMGET', event, 'host', 'state', 'number')
+  local e = redis.call('HMGET', event, 'host', 'state', 'number', 'base')
   if redis.call('ZSCORE', open_key(e[1]), ulid) then return end
   if e[2] ~= 'pending' then
     redis.call('HSET', event, 'state', 'pending')
@@ -93,7 +93,8 @@ local function deliver_again(ulid, id, key, now)
     if ulid == id then redis.call('HSET', key, 'callback', 'pending') end
   end
   redis.call('HSET', event, 'base', e[3], 'since', now)
-  redis.call('ZADD', wait_key(e[1]), now, ulid)
+  -- One that was not tried yet comes as soon as it may: a completion can wait for a report.
+  if e[2] ~= 'pending' or e[3] ~= e[4] then redis.call('ZADD', wait_key(e[1]), now, ulid) end
   redis.call('HDEL', P .. 'host:' .. e[1], 'until')
   look_at(e[1], now)
   ring('event')

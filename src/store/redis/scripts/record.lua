@@ -10,7 +10,7 @@
 
 local ulid, number, word = ARGV[1], ARGV[2], ARGV[4]
 local event = P .. 'e:' .. ulid
-local e = redis.call('HMGET', event, 'number', 'recorded', 'batch', 'host', 'kind')
+local e = redis.call('HMGET', event, 'number', 'recorded', 'batch', 'host')
 if e[1] ~= number then return 'lost' end
 if e[2] == number then return 'kept' end
 
@@ -44,7 +44,7 @@ if word == 'again' then
 else
   end_event(ulid, id, key, word, now)
 end
-if e[5] == 'progress' then
+if redis.call('HGET', key, 'progress') == ulid then
   redis.call('HDEL', key, 'progress')
   if redis.call('HEXISTS', key, 'completed_ms') == 1 then
     -- The completion waited for this.

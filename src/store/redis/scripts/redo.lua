@@ -15,16 +15,17 @@ local since, at, most = tonumber(o[3]), tonumber(o[5]), tonumber(ARGV[1])
 local feed = redis.call('ZRANGEBYSCORE', P .. 'feed:' .. o[1], '(' .. o[6], '+inf', 'WITHSCORES',
   'LIMIT', 0, ARGV[2])
 
+-- A report of progress is out of date by now.
 local function is_meant(e)
   local ended = tonumber(e[2])
-  return e[1] == o[2] and ended and ended >= since and ended <= at
+  return e[1] == o[2] and e[5] ~= 'progress' and ended and ended >= since and ended <= at
     and (o[4] == '' or e[3] == o[4] or string.match(e[3], '^(.*):%d+$') == o[4])
 end
 
 local again, place, i = 0, o[6], 1
 while i < #feed and again < most do
   local ulid = feed[i]
-  local e = redis.call('HMGET', P .. 'e:' .. ulid, 'state', 'ended', 'host', 'batch')
+  local e = redis.call('HMGET', P .. 'e:' .. ulid, 'state', 'ended', 'host', 'batch', 'kind')
   if is_meant(e) and redis.call('HEXISTS', batch_key(e[4]), 'purged') == 0 then
     deliver_again(ulid, e[4], batch_key(e[4]), now)
     again = again + 1

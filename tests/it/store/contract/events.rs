@@ -95,6 +95,28 @@ pub(super) async fn progress_is_told_one_at_a_time_and_the_completion_last(on: F
     assert_eq!(on.take_one().await.event.what, Occurrence::Completed);
 }
 
+pub(super) async fn a_replay_does_not_overtake_the_report_under_way(on: Fixture) {
+    let id = on.accept_draft(&on.draft_with(every_half()), &TEN, 1).await;
+    on.send(5).await;
+    let half = on.take_one().await;
+    on.send(5).await;
+    on.store.intake.replay(ACCOUNT, id).await.expect("a replay");
+    assert!(on.take(10).await.is_empty(), "the completion waits all the same");
+    on.record(&half, DELIVERED).await;
+    assert_eq!(on.take_one().await.event.what, Occurrence::Completed);
+}
+
+pub(super) async fn a_report_of_progress_is_not_replayed(on: Fixture) {
+    on.accept_draft(&on.draft_with(every_half()), &TEN, 1).await;
+    on.send(5).await;
+    on.record(&on.take_one().await, Verdict::Ended(CallbackState::Gone)).await;
+    on.send(5).await;
+    on.record(&on.take_one().await, Verdict::Ended(CallbackState::Gone)).await;
+    let gone = ReplayOrder { state: CallbackState::Gone, ..exhausted_since(UnixMs(0)) };
+    assert_eq!(on.order(&gone).await, 1);
+    assert_eq!(on.take_one().await.event.what, Occurrence::Completed);
+}
+
 pub(super) async fn the_completion_waits_for_a_report_no_longer_than_its_lease(on: Fixture) {
     let id = on.accept_draft(&on.draft_with(every_half()), &TEN, 1).await;
     on.send(5).await;
