@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
-use axum::{Json, extract::State};
-use http::{StatusCode, Uri};
+use axum::{Json, extract::State, response::Response};
+use http::{HeaderMap, StatusCode, Uri};
 
 use super::{
     App, AppState,
@@ -11,6 +11,7 @@ use super::{
     model::{BatchList, BatchResource, ProblemBody},
     params::{BatchPath, Query, cursor, no_batch},
     problem::Problem,
+    watch::{Shown, wait_time},
 };
 use crate::{
     domain::{batch::BatchState, ids::BatchId},
@@ -53,11 +54,19 @@ pub(super) async fn list(
 }
 
 /// Get a batch
+///
+/// With `wait`, once all of its messages are final, or the time is up. The answer has an `ETag`.
 #[utoipa::path(
     get, path = "/v1/batches/{id}", tag = "Batches",
-    params(("id" = String, Path, description = "The batch's id.")),
+    params(
+        ("id" = String, Path, description = "The batch's id."),
+        ("wait" = Option<String>, Query,
+            description = "How long to wait for the end, such as `30s`; at most `5m`."),
+        ("if-none-match" = Option<String>, Header, description = "The `ETag` that is known."),
+    ),
     responses(
         (status = 200, description = "The batch as it stands.", body = BatchResource),
+        (status = 304, description = "The batch stands as the client knows it."),
         (status = 404, description = "The account has no such batch.",
             body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -67,9 +76,15 @@ pub(super) async fn get(
     account: Account,
     BatchPath(id): BatchPath,
     uri: Uri,
-) -> Result<Json<BatchResource>, Problem> {
-    Query::parse(&uri, &[])?;
-    resource(&app, &account, id).await.map(Json)
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let wait = Query::parse(&uri, &["wait"])?.read("wait", wait_time)?;
+    let mut shown = Shown::new(&resource(&app, &account, id).await?);
+    if let Some(longest) = wait.filter(|_| !shown.is_over()) {
+        let over = app.watches.until_over(&account, id, shown.clone(), longest);
+        shown = app.shutdown.run_until_cancelled(over).await.unwrap_or(shown);
+    }
+    Ok(shown.answer(&headers))
 }
 
 /// Cancel a batch

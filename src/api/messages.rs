@@ -1,7 +1,11 @@
 //! The messages of a batch.
 
-use axum::{Json, extract::State};
-use http::{HeaderMap, Uri, header::ACCEPT};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, Uri};
 
 use super::{
     AppState,
@@ -10,6 +14,7 @@ use super::{
     model::{MessageList, MessageResource, ProblemBody},
     params::{BatchPath, MessagePath, Query, cursor, no_message},
     problem::Problem,
+    results::{self, Form},
 };
 use crate::domain::message::MessageState;
 
@@ -18,7 +23,9 @@ const CURSOR: &str = "m";
 
 /// List a batch's messages
 ///
-/// In the order given. A filtered page may be short; the end is where `next_cursor` is null.
+/// In the order given. A filtered page may be short; the end is where `next_cursor` is null. With
+/// `Accept: application/x-ndjson` or `text/csv` all of them in one answer, streamed; `limit` and
+/// `cursor` are for pages only. A stream that can't be finished is broken off.
 #[utoipa::path(
     get, path = "/v1/batches/{id}/messages", tag = "Messages",
     params(
@@ -28,7 +35,10 @@ const CURSOR: &str = "m";
         ("cursor" = Option<String>, Query, description = "Where to go on: an earlier answer's `next_cursor`."),
     ),
     responses(
-        (status = 200, description = "A page of messages.", body = MessageList),
+        (status = 200, description = "A page of messages, or all of them.", content(
+            (MessageList = "application/json"), (MessageResource = "application/x-ndjson"),
+            (String = "text/csv"),
+        )),
         (status = 404, description = "The account has no such batch.",
             body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -39,18 +49,23 @@ pub(super) async fn list(
     BatchPath(id): BatchPath,
     uri: Uri,
     headers: HeaderMap,
-) -> Result<Json<MessageList>, Problem> {
-    let query = Query::parse(&uri, &["state", "limit", "cursor"])?;
-    check_accept(&headers)?;
+) -> Result<Response, Problem> {
+    let form = Form::wanted(&headers);
+    let known: &[&str] = if form.is_some() { &["state"] } else { &["state", "limit", "cursor"] };
+    let query = Query::parse(&uri, known)?;
     let (limit, from) = (query.limit()?, query.cursor(CURSOR)?.unwrap_or(0));
     let state = query.word::<MessageState>("state")?;
     let batch = batches::resource(&app, &account, id).await?;
+    if let Some(form) = form {
+        return results::answer(app, batch, state, form).await;
+    }
     let (views, next) = app.api.store.reading.messages(id, state, from, limit).await?;
     let messages = views.into_iter().map(|view| MessageResource::new(id, &batch.provider, view));
     Ok(Json(MessageList {
         messages: messages.collect(),
         next_cursor: next.map(|index| cursor(CURSOR, index)),
-    }))
+    })
+    .into_response())
 }
 
 /// Get one message
@@ -77,21 +92,4 @@ pub(super) async fn get(
     let (views, _) = app.api.store.reading.messages(id, None, index, 1).await?;
     let view = views.into_iter().find(|view| view.index == index).ok_or_else(no_message)?;
     Ok(Json(MessageResource::new(id, &batch.provider, view)))
-}
-
-/// Refuses who asks for the stream of all messages, which is not built yet.
-fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
-    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut types = accepted
-        .flat_map(|value| value.split(','))
-        .map(|kind| kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase());
-    // The first one that is known is taken; weights would only reorder two of them.
-    let known = ["application/json", "application/*", "*/*", "application/x-ndjson", "text/csv"];
-    match types.find(|kind| known.contains(&&**kind)).as_deref() {
-        Some(stream @ ("application/x-ndjson" | "text/csv")) => {
-            let detail = format!("This version does not answer as {stream} yet; read the pages.");
-            Err(Problem::not_supported(detail))
-        }
-        _ => Ok(()),
-    }
 }

@@ -24,11 +24,13 @@ mod params;
 mod pings;
 mod problem;
 mod replays;
+mod results;
 mod server;
 mod settings;
 mod submission;
 mod unbuilt;
 mod upload;
+mod watch;
 mod webhooks;
 mod well_known;
 mod writing;
@@ -46,7 +48,9 @@ use self::{
     body::{LARGE_BODIES_MAX, LARGE_UPLOADS_MAX},
     pings::PINGS_MAX,
     problem::Problem,
+    results::STREAMS_MAX,
     server::Server,
+    watch::Watches,
 };
 pub use self::{
     openapi::openapi_json,
@@ -106,8 +110,14 @@ struct App {
     large_bodies: Arc<Semaphore>,
     /// Places for large bodies that are read by the piece.
     large_uploads: Arc<Semaphore>,
+    /// Places for answers that are streamed.
+    streams: Arc<Semaphore>,
     /// Places for pings.
     pings: Semaphore,
+    /// The batches that clients watch.
+    watches: Arc<Watches>,
+    /// Ends what would go on and on.
+    shutdown: CancellationToken,
     /// The published document.
     openapi: String,
 }
@@ -118,7 +128,7 @@ struct App {
 /// None for now; a listener that fails for good will be one.
 pub async fn serve(api: Api, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
     let settings = api.server.clone();
-    Server::new(router(api), &settings).run(listener, shutdown).await;
+    Server::new(router(api, shutdown.clone()), &settings).run(listener, shutdown).await;
     Ok(())
 }
 
@@ -137,7 +147,7 @@ pub async fn serve_metrics(
         .route("/metrics", get(metrics::scrape))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready));
-    Server::new(finished(routes, api), &settings).run(listener, shutdown).await;
+    Server::new(finished(routes, api, shutdown.clone()), &settings).run(listener, shutdown).await;
     Ok(())
 }
 
@@ -153,17 +163,20 @@ pub async fn serve_routes(
     Server::new(routes, settings).run(listener, shutdown).await;
 }
 
-fn router(api: Api) -> Router {
-    finished(openapi::routes().0.merge(unbuilt::routes()), api)
+fn router(api: Api, shutdown: CancellationToken) -> Router {
+    finished(openapi::routes().0.merge(unbuilt::routes()), api, shutdown)
 }
 
 /// `routes` with what every router has: answers for what is not there, and for panics.
-fn finished(routes: Router<AppState>, api: Api) -> Router {
+fn finished(routes: Router<AppState>, api: Api, shutdown: CancellationToken) -> Router {
     let app = App {
         gate: Gate::new(&api.accounts),
         large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
         large_uploads: Arc::new(Semaphore::new(LARGE_UPLOADS_MAX)),
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         pings: Semaphore::new(PINGS_MAX),
+        watches: Watches::new(api.store.reading.clone()),
+        shutdown,
         openapi: openapi_json(),
         api,
     };

@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     AppState, batches, callbacks, create, events, health, messages, metrics, pings, problem,
-    replays, webhooks, well_known,
+    replays, watch, webhooks, well_known,
 };
 
 /// What the security scheme is called in the document.
@@ -35,6 +35,7 @@ pub(super) fn routes() -> (Router<AppState>, OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(empty())
         .routes(routes!(create::submit, batches::list))
         .routes(routes!(batches::get))
+        .routes(routes!(watch::events))
         .routes(routes!(batches::cancel))
         .routes(routes!(batches::pause))
         .routes(routes!(batches::resume))
@@ -145,7 +146,7 @@ mod tests {
                 assert_eq!(operation["security"].is_array(), path.starts_with("/v1/"), "{path}");
             }
         }
-        assert_eq!(operations, 19);
+        assert_eq!(operations, 20);
         assert_eq!(document["components"]["securitySchemes"][SCHEME]["scheme"], "bearer");
     }
 

@@ -79,10 +79,7 @@ impl<'a> Query<'a> {
         let mut pairs: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::new();
         let mut errors = Vec::new();
         for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-            if name == "wait" {
-                let detail = "this version does not offer waiting yet";
-                errors.push(fault(&name, "not_supported", detail));
-            } else if !known.contains(&&*name) {
+            if !known.contains(&&*name) {
                 errors.push(fault(&name, "unknown_parameter", "there is no such parameter"));
             } else if pairs.iter().any(|(given, _)| *given == name) {
                 errors.push(fault(&name, "duplicate_parameter", "this parameter is given twice"));

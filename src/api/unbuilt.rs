@@ -15,7 +15,6 @@ pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/v1/batches/{id}", patch(with_key).merge(delete(with_key)))
         .route("/v1/batches/{id}/retry", post(with_key))
-        .route("/v1/batches/{id}/events", get(with_key))
         .route("/v1/estimate", post(with_key))
         .route("/v1/providers", get(with_key))
         .route("/v1/providers/{name}/pause", post(with_key))

@@ -23,3 +23,4 @@ mod scene;
 mod send;
 mod signing;
 mod store;
+mod watching;

@@ -80,6 +80,14 @@ impl Client {
         read(self.request(Method::GET, path)).await.unwrap()
     }
 
+    /// Gets a path with these headers.
+    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = self.request(Method::GET, path);
+        let with =
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        read(with).await.unwrap()
+    }
+
     /// Gets a path, if anybody answers.
     pub(crate) async fn try_get(&self, path: &str) -> Option<Answer> {
         read(self.request(Method::GET, path).timeout(Duration::from_secs(2))).await.ok()
