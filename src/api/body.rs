@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     digest::{Hasher, Sha256},
+    packed::UnpackError,
     problem::Problem,
 };
 
@@ -262,7 +263,17 @@ fn too_large(bytes_max: u64) -> Problem {
 
 fn broken(error: axum::Error) -> Problem {
     let error = error.into_inner();
-    if matches!(error.downcast_ref(), Some(BodyError::TimedOut)) {
+    let (unpacking, mut reading) = (error.downcast_ref(), error.downcast_ref());
+    match unpacking {
+        Some(UnpackError::TooLarge(bytes_max)) => return too_large(*bytes_max),
+        Some(UnpackError::Broken(error)) => {
+            let detail = format!("The body is not what its Content-Encoding says: {error}.");
+            return Problem::new(StatusCode::BAD_REQUEST, "body_encoding", detail);
+        }
+        Some(UnpackError::Body(error)) => reading = Some(error),
+        None => {}
+    }
+    if matches!(reading, Some(BodyError::TimedOut)) {
         let detail = "The body did not arrive in time.";
         return Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail);
     }

@@ -76,7 +76,7 @@ enum Received {
         description = "In `application/x-ndjson`, of any size, the first line is the object without \
             `recipients`, and each further line is one recipient, a string or an object, in at most \
             64 KiB. Only the last lines may be empty. Pointers in answers then begin with the number \
-            of the line, from 1.",
+            of the line, from 1. Either may be packed: `Content-Encoding: gzip` or `zstd`.",
         content(
             (SubmitBatch = "application/json"),
             (String = "application/x-ndjson",
@@ -89,11 +89,11 @@ enum Received {
         (status = 200, description = "The batch was accepted before, under the same key.",
             body = BatchResource,
             headers(("Idempotent-Replayed" = String, description = "Always `true`."))),
-        (status = 400, description = "`invalid_json`: the JSON body is none. `body_broken`.",
+        (status = 400, description = "`invalid_json`: the JSON body is none. `body_broken`, `body_encoding`.",
             body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`idempotency_in_progress`: the first request with this key is still under way.",
             body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`: a JSON body; `line_too_long`: a line of NDJSON.",
+        (status = 413, description = "`body_too_large`: a JSON body, or what a packed one came to; `line_too_long`: a line of NDJSON.",
             body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type` or `unsupported_encoding`.",
             body = ProblemBody, content_type = "application/problem+json"),
@@ -110,10 +110,17 @@ pub(super) async fn submit(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     Query::parse(&parts.uri, &[])?;
-    let Head { form, key } = Head::read(&parts.headers)?;
+    let Head { form, packing, key } = Head::read(&parts.headers)?;
+    let server = &app.api.server;
     let received = match form {
-        Form::Whole => whole::receive(&app, &account, key, body).await?,
-        Form::Lines => streamed::receive(&app, &account, key, body).await?,
+        Form::Whole => {
+            let body = packing.unpack(body, server.body_bytes_max);
+            whole::receive(&app, &account, key, body).await?
+        }
+        Form::Lines => {
+            let body = packing.unpack(body, server.unpacked_bytes_max);
+            streamed::receive(&app, &account, key, body).await?
+        }
     };
     match received {
         Received::New(sealed) => {

@@ -18,12 +18,12 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
 }
 
 /// Refuses a body that is packed in any way.
-pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
     if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Ok(());
     }
-    let detail = "This version takes bodies without a Content-Encoding only.";
+    let detail = "Send this body without a Content-Encoding.";
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail))
 }
 

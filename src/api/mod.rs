@@ -20,6 +20,7 @@ mod messages;
 mod metrics;
 pub mod model;
 mod openapi;
+mod packed;
 mod params;
 mod pings;
 mod problem;

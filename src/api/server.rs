@@ -163,6 +163,7 @@ mod tests {
             listen: ([127, 0, 0, 1], 0).into(),
             public_url: None,
             body_bytes_max: BODY_BYTES_MAX,
+            unpacked_bytes_max: BODY_BYTES_MAX,
             metrics_listen: None,
             header_timeout: Duration::from_millis(300),
             body_timeout: Duration::from_millis(300),

@@ -22,6 +22,9 @@ pub struct ServerSettings {
     /// The longest JSON body, in bytes.
     #[serde(with = "size")]
     pub body_bytes_max: u64,
+    /// The most that a packed body of lines may come to, in bytes.
+    #[serde(with = "size")]
+    pub unpacked_bytes_max: u64,
     /// Where metrics and health are served in processes without the API's role; nowhere if absent.
     pub metrics_listen: Option<SocketAddr>,
     /// How long a request's headers may take, and how long a connection may be idle.

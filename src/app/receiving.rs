@@ -27,6 +27,7 @@ pub async fn serve(routes: Router, listener: TcpListener, shutdown: Cancellation
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         public_url: None,
         body_bytes_max: 0,
+        unpacked_bytes_max: 0,
         metrics_listen: None,
         header_timeout: PIECE_TIMEOUT,
         body_timeout: PIECE_TIMEOUT,

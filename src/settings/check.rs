@@ -69,6 +69,7 @@ impl Settings {
     fn check_server(&self, findings: &mut Findings) {
         let server = &self.server;
         findings.at_least("server.body_bytes_max", server.body_bytes_max > 0);
+        findings.at_least("server.unpacked_bytes_max", server.unpacked_bytes_max > 0);
         findings.at_least("server.connections_max", server.connections_max > 0);
         findings.at_least("server.header_timeout", !server.header_timeout.is_zero());
         findings.at_least("server.body_timeout", !server.body_timeout.is_zero());

@@ -17,6 +17,7 @@ mod layers;
 mod licences;
 mod listen;
 mod ndjson;
+mod packed;
 mod process;
 mod samples;
 mod scene;

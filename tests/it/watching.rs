@@ -115,8 +115,7 @@ async fn a_stream_does_not_hold_up_a_shutdown() {
     let mut scene = at_fifty_a_second(Kind::Redis).await;
     let id = accepted(&scene.client, &batch(numbers(0..500))).await;
     wish(&scene.client, &id, "pause").await;
-    let url = format!("http://{}/v1/batches/{id}/events", scene.ringback.address());
-    let mut stream = reqwest::get(url).await.unwrap().bytes_stream();
+    let mut stream = scene.client.stream(&format!("/v1/batches/{id}/events")).await;
     assert!(stream.next().await.unwrap().unwrap().starts_with(b"event: progress\n"));
     let waits = format!("/v1/batches/{id}?wait=29s");
     let (waiting, begin) = (scene.client.get(&waits), Instant::now());

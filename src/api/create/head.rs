@@ -3,10 +3,7 @@
 
 use http::{HeaderMap, HeaderName, StatusCode};
 
-use crate::api::{
-    media::{check_encoding, media_type},
-    problem::Problem,
-};
+use crate::api::{media::media_type, packed::Packing, problem::Problem};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -25,6 +22,7 @@ pub(super) enum Form {
 /// What was read of a request's headers.
 pub(super) struct Head {
     pub(super) form: Form,
+    pub(super) packing: Packing,
     /// The client's idempotency key.
     pub(super) key: Option<String>,
 }
@@ -35,9 +33,8 @@ impl Head {
     /// # Errors
     /// [`Problem`] if the body would not be understood, or the key is none.
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Problem> {
-        let form = form(headers)?;
-        check_encoding(headers)?;
-        Ok(Self { form, key: idempotency_key(headers)? })
+        let (form, packing) = (form(headers)?, Packing::read(headers)?);
+        Ok(Self { form, packing, key: idempotency_key(headers)? })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::Stream;
 use reqwest::{
     Method,
     header::{CONTENT_TYPE, HeaderMap},
@@ -86,6 +88,14 @@ impl Client {
         let with =
             headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         read(with).await.unwrap()
+    }
+
+    /// What a path gives, piece by piece.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+    ) -> impl Stream<Item = reqwest::Result<Bytes>> + Unpin + use<> {
+        Box::pin(self.request(Method::GET, path).send().await.unwrap().bytes_stream())
     }
 
     /// Gets a path, if anybody answers.
