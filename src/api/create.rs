@@ -149,6 +149,7 @@ impl App {
             default_provider: &self.api.default_provider,
             chunk_size: self.api.chunk_size,
             callbacks: &self.api.callback_rules,
+            now: self.api.clock.now(),
         }
     }
 
@@ -190,10 +191,11 @@ async fn accepted(
 fn as_sealed(draft: Draft, messages: u32, invalid: u32) -> Batch {
     let mut ended = FinalCounts::default();
     ended.add(FinalState::Failed, invalid.into());
+    let waits = draft.spec.send_at.is_some_and(|at| at > draft.id.created_at());
     Batch {
         id: draft.id,
         spec: draft.spec,
-        state: BatchState::Queued,
+        state: if waits { BatchState::Scheduled } else { BatchState::Queued },
         counts: Counts { total: messages.into(), sending: 0, ended },
         started_at: None,
         completed_at: None,

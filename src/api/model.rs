@@ -51,6 +51,10 @@ pub struct BatchResource {
     /// When it was created.
     #[schema(format = DateTime)]
     pub created_at: String,
+    /// When it begins, if it is to wait for its time.
+    #[serde(default)]
+    #[schema(format = DateTime)]
+    pub send_at: Option<String>,
     /// When a worker first claimed a part of it.
     #[schema(format = DateTime)]
     pub started_at: Option<String>,
@@ -214,6 +218,7 @@ impl From<Batch> for BatchResource {
             state: batch.state,
             counts: batch.counts.into(),
             created_at: batch.created_at().to_string(),
+            send_at: batch.spec.send_at.map(|at| at.to_string()),
             started_at: batch.started_at.map(|at| at.to_string()),
             completed_at: batch.completed_at.map(|at| at.to_string()),
             reference: batch.spec.reference,

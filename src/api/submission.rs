@@ -11,6 +11,7 @@ mod document;
 mod lines;
 mod metadata;
 mod recipients;
+mod schedule;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ use super::{
     json::{self, Faults, Pointer},
     model::{FieldError, OnInvalid},
 };
-use crate::domain::{batch::BatchSpec, callback_url, chunk::NewChunk};
+use crate::domain::{batch::BatchSpec, callback_url, chunk::NewChunk, time::UnixMs};
 
 /// The longest reference of a batch or a message, in bytes.
 const REFERENCE_BYTES_MAX: usize = 256;
@@ -44,6 +45,8 @@ pub(super) struct Rules<'a> {
     pub(super) chunk_size: u16,
     /// Where callbacks may go.
     pub(super) callbacks: &'a callback_url::Rules,
+    /// The time of day.
+    pub(super) now: UnixMs,
 }
 
 /// A submission that can be accepted.

@@ -44,6 +44,9 @@ fn report(swept: &crate::store::Swept) {
             "leases ran out; their chunks can be claimed again"
         );
     }
+    if swept.batches_begun > 0 {
+        tracing::info!(batches = swept.batches_begun, "scheduled batches begin");
+    }
     if swept.uploads_dropped > 0 {
         tracing::warn!(uploads = swept.uploads_dropped, "uploads that stopped were dropped");
     }

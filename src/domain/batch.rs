@@ -25,6 +25,8 @@ pub struct BatchSpec {
     pub reference: Option<String>,
     /// A JSON text of the client's, echoed as given.
     pub metadata: Option<String>,
+    /// When the first message may leave; at once if nothing is said.
+    pub send_at: Option<UnixMs>,
 }
 
 /// Where, with which headers, and of what the client is told.

@@ -232,6 +232,8 @@ pub struct Swept {
     pub chunks_closed: u64,
     /// Batches that came due.
     pub batches_due: u64,
+    /// Batches whose time to begin had come.
+    pub batches_begun: u64,
     /// Uploads that were dropped.
     pub uploads_dropped: u64,
     /// Batches that were erased.
@@ -258,6 +260,7 @@ impl std::ops::AddAssign for Swept {
         self.leases_lost += other.leases_lost;
         self.chunks_closed += other.chunks_closed;
         self.batches_due += other.batches_due;
+        self.batches_begun += other.batches_begun;
         self.uploads_dropped += other.uploads_dropped;
         self.batches_purged += other.batches_purged;
         self.events_replayed += other.events_replayed;

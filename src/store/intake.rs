@@ -1,5 +1,7 @@
 //! What the API writes: batches, piece by piece, and what clients wish of them.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{ReplayError, ReplayOrder, StoreError};
@@ -84,6 +86,10 @@ pub trait Intake: Send + Sync {
     /// The number of partitions new batches are spread over.
     fn partitions(&self) -> u16;
 }
+
+/// A batch waits for its time no longer than this: an instant further ahead means that the clock was
+/// stepped back.
+pub const SCHEDULE_MAX: Duration = Duration::from_hours(366 * 24);
 
 /// A batch to be opened.
 #[derive(Clone, Debug)]

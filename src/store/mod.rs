@@ -33,7 +33,9 @@ pub use dispatch::{
 };
 pub use doorbell::{Doorbell, Listener, Ring};
 pub use event_body::event_body;
-pub use intake::{Draft, IdempotencyKey, Intake, IntakeError, Opened, Upload, WishError};
+pub use intake::{
+    Draft, IdempotencyKey, Intake, IntakeError, Opened, SCHEDULE_MAX, Upload, WishError,
+};
 pub use reading::{
     AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading, Stats,
 };

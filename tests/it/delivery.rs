@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ringback::{clock::Clock, domain::time::UnixMs};
 use serde_json::{Value, json};
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
 };
 
 on_each_store! {
+    a_scheduled_batch_leaves_at_its_time
     a_thousand_messages_are_sent_once_each_and_reported_once
     an_empty_batch_is_complete_at_once_and_reported
     what_fails_for_now_is_tried_again_until_it_is_sent
@@ -493,4 +495,20 @@ async fn sent_at_the_rate(scene: &Scene) {
     let took = calls[MESSAGES - 1].at - calls[0].at;
     let shortest = Duration::from_millis(1_000 * (MESSAGES - RATE / 20 - 1) as u64 / RATE as u64);
     assert!(took + Duration::from_millis(100) >= shortest, "{took:?}");
+}
+
+async fn a_scheduled_batch_leaves_at_its_time(kind: Kind) {
+    let scene = Scene::start_on(kind).await;
+    let send_at = UnixMs(Clock::system().now().0 + 1_500);
+    let (begin, mut batch) = (Instant::now(), scene.batch(numbers(0..20)));
+    batch["send_at"] = send_at.to_string().into();
+    let answer = scene.client.post_batch(&batch).await;
+    assert_eq!((answer.status, &answer.json()["state"]), (202, &"scheduled".into()));
+    let report = scene.report(&answer.batch_id()).await;
+    assert_eq!(counts(&report), these([("sent", 20)]));
+    let calls = scene.provider.calls();
+    let first = calls.iter().map(|call| call.at.duration_since(begin)).min().unwrap();
+    let at = Duration::from_millis(1_490);
+    assert!(first >= at && first < at + Duration::from_secs(5), "{first:?}");
+    assert_eq!(report["send_at"], send_at.to_string());
 }

@@ -65,6 +65,10 @@ pub struct SubmitBatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     pub metadata: Option<Box<RawValue>>,
+    /// When the first message may leave, at most 365 days ahead; at once if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, example = "2026-12-01T09:00:00Z")]
+    pub send_at: Option<String>,
     /// What becomes of recipients that are no E.164 numbers.
     #[serde(default)]
     pub on_invalid: OnInvalid,

@@ -10,6 +10,7 @@ use super::{
     callback::Callback,
     metadata,
     recipients::{Recipients, Sink},
+    schedule,
     variables::{Pairs, Variables},
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
         json::{Expect, Faults, Headers, Key, Place, Pointer, next_text},
         model::OnInvalid,
     },
-    domain::{batch::BatchSpec, template::Template},
+    domain::{batch::BatchSpec, template::Template, time::UnixMs},
 };
 
 /// The longest body, in bytes.
@@ -44,7 +45,7 @@ const FIELDS: [(&str, Field); 21] = [
     ("on_invalid", Field::OnInvalid),
     ("priority", Field::Only("normal")),
     ("delivery_guarantee", Field::Only("at_least_once")),
-    ("send_at", Field::Unbuilt),
+    ("send_at", Field::SendAt),
     ("expire_at", Field::Unbuilt),
     ("duplicates", Field::Unbuilt),
     ("rate", Field::Unbuilt),
@@ -67,6 +68,7 @@ enum Field {
     Reference,
     Metadata,
     OnInvalid,
+    SendAt,
     /// Only this one value is built yet.
     Only(&'static str),
     /// Not built yet.
@@ -87,6 +89,7 @@ pub(super) struct Document<'de> {
     reference: Option<Cow<'de, str>>,
     metadata: Option<&'de str>,
     pub(super) on_invalid: OnInvalid,
+    send_at: Option<UnixMs>,
 }
 
 /// The place of the submission.
@@ -174,6 +177,10 @@ impl<'de> Root<'_, 'de> {
                 let word = next_text(members, &at, usize::MAX, faults)?;
                 document.on_invalid = on_invalid(word.as_deref(), &at, faults);
             }
+            Field::SendAt => {
+                let text = next_text(members, &at, usize::MAX, faults)?;
+                document.send_at = text.and_then(|text| schedule::instant(&text, &at, faults));
+            }
             Field::Only(value) => {
                 let given = next_text(members, &at, usize::MAX, faults)?;
                 if given.is_some_and(|given| given != value) {
@@ -210,6 +217,7 @@ impl Document<'_> {
         self.judge_body(root, faults);
         let provider = self.judge_provider(rules, root, faults);
         self.judge_from(&provider, rules, root, faults);
+        schedule::judge(self.send_at, rules.now, root, faults);
         let pairs = self.variables.into_iter();
         BatchSpec {
             account: rules.account.to_owned(),
@@ -220,6 +228,7 @@ impl Document<'_> {
             callback: self.callback.judge(rules, root, faults),
             reference: self.reference.map(Cow::into_owned),
             metadata: self.metadata.map(str::to_owned),
+            send_at: self.send_at,
         }
     }
 

@@ -19,6 +19,9 @@ fn providers() -> BTreeMap<String, ProviderFacts> {
     ])
 }
 
+/// 2026-09-21T14:13:20Z.
+const NOW: UnixMs = UnixMs(1_790_000_000_000);
+
 /// Callbacks go to public addresses.
 static PUBLIC: LazyLock<callback_url::Rules> = LazyLock::new(callback_url::Rules::default);
 
@@ -29,6 +32,7 @@ fn rules(providers: &BTreeMap<String, ProviderFacts>) -> Rules<'_> {
         default_provider: "mock",
         chunk_size: 500,
         callbacks: &PUBLIC,
+        now: NOW,
     }
 }
 

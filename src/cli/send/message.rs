@@ -57,6 +57,10 @@ pub(super) struct Message {
     #[arg(long, value_name = "JSON", value_parser = json)]
     metadata: Option<Box<RawValue>>,
 
+    /// When the first message may leave, as in 2026-12-01T09:00:00Z; at once if not given
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    send_at: Option<jiff::Timestamp>,
+
     /// What becomes of recipients that are no E.164 numbers
     #[arg(long, value_enum, value_name = "WHAT", default_value = "fail-message")]
     on_invalid: WhenInvalid,
@@ -119,6 +123,7 @@ impl Message {
             provider: self.provider.clone(),
             reference: self.reference.clone(),
             metadata: self.metadata.clone(),
+            send_at: self.send_at.map(|at| at.to_string()),
             on_invalid: match self.on_invalid {
                 WhenInvalid::FailMessage => OnInvalid::FailMessage,
                 WhenInvalid::RejectBatch => OnInvalid::RejectBatch,
@@ -164,6 +169,10 @@ fn body_of(path: &Path) -> Result<String, Failure> {
         body.strip_suffix('\n').map_or(&*body, |line| line.strip_suffix('\r').unwrap_or(line));
     body.truncate(text.len());
     Ok(body)
+}
+
+fn instant(text: &str) -> Result<jiff::Timestamp, &'static str> {
+    text.parse().map_err(|_| "this is an RFC 3339 time, as in 2026-12-01T09:00:00Z")
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {

@@ -73,15 +73,17 @@ impl Dispatch for EmbeddedStore {
         let (leases_lost, closed) = self.write(move |step| sweep::recover(step, lease_ms)).await?;
         let closed_later = self.write(sweep::close).await?;
         let batches_due = self.write(sweep::forward).await?;
+        let batches_begun = self.write(sweep::start).await?;
         let uploads_dropped = self.write(move |step| sweep::expel(step, upload_lease_ms)).await?;
         let (chunks_purged, batches_purged) =
             self.write(move |step| sweep::purge(step, retention_max_ms)).await?;
         let (events_replayed, looked_at) = self.write(replay::carry_out).await?;
-        let full = [leases_lost, batches_due, uploads_dropped, chunks_purged];
+        let full = [leases_lost, batches_due, batches_begun, uploads_dropped, chunks_purged];
         Ok(Swept {
             leases_lost,
             chunks_closed: closed + closed_later,
             batches_due,
+            batches_begun,
             uploads_dropped,
             batches_purged,
             events_replayed,

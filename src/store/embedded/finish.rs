@@ -9,13 +9,14 @@
 
 use rusqlite::params;
 
-use super::step::Step;
+use super::{columns::integer, step::Step};
 use crate::{
     domain::{
         batch::{BatchState, FinalCounts},
         message::FinalState,
+        time::millis,
     },
-    store::Ring,
+    store::{Ring, SCHEDULE_MAX},
 };
 
 /// A parked chunk is looked at again after this long at the latest.
@@ -95,6 +96,19 @@ impl Step<'_> {
             )?;
         }
         Ok(counted)
+    }
+
+    /// Has a batch that no worker has begun on wait for its time, or puts it into its rings if that
+    /// has come.
+    pub(super) fn begin(&mut self, batch: i64) -> rusqlite::Result<()> {
+        let latest = self.now.saturating_add(integer(millis(SCHEDULE_MAX)));
+        let sql = "UPDATE batch SET \
+                   state = iif(send_ms > ?2 AND send_ms <= ?3, 'scheduled', 'queued') \
+                   WHERE batch = ?1 RETURNING state = 'queued'";
+        match self.row(sql, (batch, self.now, latest), |row| row.get(0))? {
+            Some(true) => self.enter(batch),
+            _ => Ok(()),
+        }
     }
 
     /// Puts a batch at the tail of its account's ring, and the account into its provider's, unless

@@ -2,12 +2,15 @@
 //! step.
 
 use super::{
-    columns::of_key,
+    columns::{integer, of_key},
     finish::{PARK_MAX_MS, open_in},
     intake::{drop_upload, free_key},
     step::Step,
 };
-use crate::domain::batch::FinalCounts;
+use crate::{
+    domain::{batch::FinalCounts, time::millis},
+    store::SCHEDULE_MAX,
+};
 
 /// The most things one step does.
 pub(super) const STEP: i64 = 100;
@@ -101,6 +104,23 @@ pub(super) fn forward(step: &mut Step<'_>) -> rusqlite::Result<u64> {
         if step.row(sql, [batch], |row| row.get(0))? == Some(true) {
             step.enter(*batch)?;
         }
+    }
+    Ok(due.len() as u64)
+}
+
+/// Puts batches whose time has come into their rings; gives how many there were.
+pub(super) fn start(step: &mut Step<'_>) -> rusqlite::Result<u64> {
+    let due: Vec<i64> = step.due(
+        "SELECT batch FROM batch WHERE state = 'scheduled' AND send_ms <= ?1 \
+         ORDER BY send_ms LIMIT ?2",
+        "SELECT batch FROM batch WHERE state = 'scheduled' AND send_ms > ?1 \
+         ORDER BY send_ms LIMIT ?2",
+        integer(millis(SCHEDULE_MAX)),
+        STEP,
+    )?;
+    for batch in &due {
+        step.run("UPDATE batch SET state = 'queued' WHERE batch = ?1", [batch])?;
+        step.enter(*batch)?;
     }
     Ok(due.len() as u64)
 }

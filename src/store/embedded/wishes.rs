@@ -75,11 +75,11 @@ pub(super) fn cancel(step: &mut Step<'_>, wished: &Wished) -> rusqlite::Result<G
     Ok(Ok(()))
 }
 
-/// Pauses a batch: out of the rings, and nothing due brings it back.
+/// Pauses a batch: out of the rings, and nothing due brings it back, nor its time.
 pub(super) fn pause(step: &mut Step<'_>, wished: &Wished) -> rusqlite::Result<Granted> {
     match wished.state {
         BatchState::Paused => return Ok(Ok(())),
-        BatchState::Queued | BatchState::Running => {}
+        BatchState::Scheduled | BatchState::Queued | BatchState::Running => {}
         other => return Ok(Err(other)),
     }
     let sql = "UPDATE batch SET state = 'paused', turn = NULL, due_ms = NULL WHERE batch = ?1";
@@ -88,17 +88,19 @@ pub(super) fn pause(step: &mut Step<'_>, wished: &Wished) -> rusqlite::Result<Gr
     Ok(Ok(()))
 }
 
-/// Resumes a paused batch: back into the rings, where a claim finds what is due.
+/// Resumes a paused batch: back into the rings, where a claim finds what is due, or to wait for its
+/// time.
 pub(super) fn resume(step: &mut Step<'_>, wished: &Wished) -> rusqlite::Result<Granted> {
     match wished.state {
-        BatchState::Queued | BatchState::Running => return Ok(Ok(())),
+        BatchState::Scheduled | BatchState::Queued | BatchState::Running => return Ok(Ok(())),
         BatchState::Paused => {}
         other => return Ok(Err(other)),
     }
-    let sql = "UPDATE batch SET state = iif(started_ms IS NULL, 'queued', 'running') \
-               WHERE batch = ?1";
-    step.run(sql, [wished.batch])?;
-    step.enter(wished.batch)?;
+    let sql = "UPDATE batch SET state = 'running' WHERE batch = ?1 AND started_ms IS NOT NULL";
+    match step.run(sql, [wished.batch])? {
+        0 => step.begin(wished.batch)?,
+        _ => step.enter(wished.batch)?,
+    }
     step.rings.push(Ring::Wish(wished.id));
     Ok(Ok(()))
 }

@@ -150,6 +150,7 @@ impl RedisStore {
             .await?;
         let [closed_later] = self.step(&scripts::CLOSE, key, |call| _ = call.arg(STEP)).await?;
         let [batches_due] = self.step(&scripts::FORWARD, key, |call| _ = call.arg(STEP)).await?;
+        let [batches_begun] = self.step(&scripts::START, key, |call| _ = call.arg(STEP)).await?;
         let [uploads_dropped] = self
             .step(&scripts::EXPEL, key, |call| {
                 call.arg(self.upload_lease_ms()).arg(STEP);
@@ -165,11 +166,13 @@ impl RedisStore {
                 call.arg(STEP).arg(LOOKED_AT_MAX).arg(millis(ORDER_KNOWN));
             })
             .await?;
-        let full = [leases_lost, closed_later, batches_due, uploads_dropped, chunks_purged];
+        let full =
+            [leases_lost, closed_later, batches_due, batches_begun, uploads_dropped, chunks_purged];
         Ok(Swept {
             leases_lost,
             chunks_closed: closed + closed_later,
             batches_due,
+            batches_begun,
             uploads_dropped,
             batches_purged,
             events_replayed,

@@ -15,6 +15,7 @@
 //! | `P leases` | zset | `<batch>:<chunk>` by deadline, ms |
 //! | `P claims` | hash | nonce → `<batch>:<chunk>`, while the lease lasts |
 //! | `P due` | zset | batches by when their next parked chunk is due, ms |
+//! | `P scheduled` | zset | batches that wait for their time, by it, ms |
 //! | `P closing` | zset | canceled batches with chunks left to close |
 //! | `P uploads` | zset | unsealed batches by when their upload's lease ends, ms |
 //! | `P hosts` | zset | hosts of receivers by when there is an event to take, ms |

@@ -61,6 +61,7 @@ scripts! {
     RECOVER: LIB, "recover";
     CLOSE: LIB, "close";
     FORWARD: LIB, "forward";
+    START: LIB, "start";
     EXPEL: LIB, "expel";
     PURGE: LIB, "purge";
     TAKE: LIB, "take";

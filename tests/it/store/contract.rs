@@ -77,6 +77,8 @@ cases! {
             cancel_closes_a_held_chunk_when_its_lease_runs_out
             cancel_leaves_in_doubt_what_may_have_been_accepted
             a_paused_batch_is_not_claimed_until_it_is_resumed
+            a_batch_waits_for_its_time
+            a_batch_that_waits_can_be_paused_and_canceled
             a_wish_reaches_who_holds_the_batch
             a_wish_for_what_is_over_is_refused
         }

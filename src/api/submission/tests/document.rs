@@ -83,7 +83,10 @@ fn each_wrong_field_has_its_pointer_and_code() {
         (with(r#""callback_url":"http://127.1/""#), "/callback_url", "callback_url_forbidden"),
         (with(r#""callback_url":7"#), "/callback_url", "wrong_type"),
         (with(r#""callback_headers":[]"#), "/callback_headers", "wrong_type"),
-        (with(r#""send_at":"2026-12-01T09:00:00Z""#), "/send_at", "not_supported"),
+        (with(r#""send_at":"tomorrow""#), "/send_at", "invalid_value"),
+        (with(r#""send_at":"2026-12-01""#), "/send_at", "invalid_value"),
+        (with(r#""send_at":1"#), "/send_at", "wrong_type"),
+        (with(r#""send_at":"2099-12-01T09:00:00Z""#), "/send_at", "out_of_range"),
         (with(r#""expire_at":1"#), "/expire_at", "not_supported"),
         (with(r#""priority":"high""#), "/priority", "not_supported"),
         (with(r#""priority":5"#), "/priority", "wrong_type"),
@@ -94,6 +97,24 @@ fn each_wrong_field_has_its_pointer_and_code() {
     ] {
         assert_eq!(faults(&body), [(pointer.to_owned(), code.to_owned())], "{body}");
     }
+}
+
+#[test]
+fn a_batch_begins_at_its_time_or_at_once() {
+    let send_at = |text: &str| {
+        let body = with(&format!(r#""send_at":{text}"#));
+        parsed(body).map(|submission| submission.spec.send_at.map(|at| at.to_string()))
+    };
+    for (given, read) in [
+        ("null", None),
+        (r#""2026-12-01T09:00:00Z""#, Some("2026-12-01T09:00:00.000Z")),
+        (r#""2026-12-01T09:00:00.25+02:00""#, Some("2026-12-01T07:00:00.250Z")),
+        (r#""2020-01-01T00:00:00Z""#, Some("2020-01-01T00:00:00.000Z")),
+        (r#""2027-09-21T14:13:20Z""#, Some("2027-09-21T14:13:20.000Z")),
+    ] {
+        assert_eq!(send_at(given).unwrap().as_deref(), read, "{given}");
+    }
+    assert!(send_at(r#""2027-09-21T14:13:21Z""#).is_err());
 }
 
 #[test]

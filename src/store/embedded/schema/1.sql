@@ -57,6 +57,7 @@ CREATE TABLE batch (
   behind     INTEGER NOT NULL DEFAULT 0, -- open messages from the cursor on
   cut        INTEGER,                    -- the first chunk that cancel closed by moving the cursor
   cut_ms     INTEGER,                    -- when the batch was canceled
+  send_ms    INTEGER,                    -- when its first message may leave
   started_ms INTEGER, completed_ms INTEGER,
   turn       INTEGER,                    -- its place in its account's ring
   due_ms     INTEGER,                    -- when its next parked chunk is due
@@ -66,6 +67,7 @@ CREATE TABLE batch (
 CREATE INDEX batch_list ON batch (account, id) WHERE state != 'dropped';
 CREATE INDEX batch_ring ON batch (provider, account, turn) WHERE turn IS NOT NULL;
 CREATE INDEX batch_due ON batch (due_ms) WHERE due_ms IS NOT NULL;
+CREATE INDEX batch_send ON batch (send_ms) WHERE state = 'scheduled';
 CREATE INDEX batch_upload ON batch (upload_ms) WHERE upload_ms IS NOT NULL;
 CREATE INDEX batch_closing ON batch (closing_ms) WHERE closing_ms IS NOT NULL;
 CREATE INDEX batch_purge ON batch (purge_ms) WHERE purge_ms IS NOT NULL;

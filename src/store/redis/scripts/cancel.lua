@@ -18,6 +18,7 @@ local now = now_ms()
 redis.call('HSET', key, 'state', 'canceled', 'cut', b[3], 'cut_ms', now, 'cursor', b[4], 'behind', 0)
 leave(id, key)
 redis.call('ZREM', P .. 'due', id)
+redis.call('ZREM', P .. 'scheduled', id)
 if redis.call('ZCARD', key .. ':q') > 0 then redis.call('ZADD', P .. 'closing', now, id) end
 finish(id, key, { [6] = tonumber(b[5]) }, now)
 ring('wish ' .. id)

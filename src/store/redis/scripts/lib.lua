@@ -23,6 +23,9 @@ end
 -- A parked chunk is looked at again after this long at the latest.
 local PARK_MAX_MS = 900000
 
+-- A batch waits for its time no longer than this.
+local SCHEDULE_MAX_MS = 366 * 86400000
+
 local function ring(word) redis.call('PUBLISH', 'rb:bell', word) end
 
 -- Puts a batch at the tail of its rings, unless it is in them.
@@ -32,6 +35,20 @@ local function enter(id, key)
   redis.call('ZADD', P .. 'ring:' .. b[1] .. ':' .. b[2], 'NX', turn, id)
   redis.call('ZADD', P .. 'ring:' .. b[1], 'NX', turn, b[2])
   ring('work ' .. b[1])
+end
+
+-- Has a batch that no worker has begun on wait for its time, or puts it into its rings if that has
+-- come.
+local function begin(id, key, now)
+  local at = tonumber(redis.call('HGET', key, 'send_ms') or 0)
+  if at > now and at <= now + SCHEDULE_MAX_MS then
+    redis.call('HSET', key, 'state', 'scheduled')
+    redis.call('ZADD', P .. 'scheduled', at, id)
+  else
+    redis.call('HSET', key, 'state', 'queued')
+    redis.call('ZREM', P .. 'scheduled', id)
+    enter(id, key)
+  end
 end
 
 -- Takes a batch out of its rings. An account without batches is dropped at its next turn.

@@ -6,6 +6,7 @@
 --      6 idempotency key, '' for none  7 spec  8 retention, ms  9 reference
 --      10 the callback's host, '' if none is wanted  11 what else is told: 'd', 'f', 'p' of
 --      dispatched, failures, progress  12 percent between reports  13 ms between reports, or ''
+--      14 when to begin, ms, or ''
 -- Returns {'new'} | {'replayed', batch, body hash} | {'under way'}
 
 local id, token = ARGV[1], ARGV[2]
@@ -34,6 +35,7 @@ if ARGV[10] ~= '' then
   if ARGV[12] ~= '' then redis.call('HSET', key, 'tell_percent', ARGV[12]) end
   if ARGV[13] ~= '' then redis.call('HSET', key, 'tell_every', ARGV[13]) end
 end
+if ARGV[14] ~= '' then redis.call('HSET', key, 'send_ms', ARGV[14]) end
 if claim then
   redis.call('SET', claim, id)
   redis.call('HSET', key, 'claim', claim)

@@ -1,6 +1,6 @@
 #!lua
--- Seals an upload: from here on the batch is accepted. A batch without an open message completes
--- in this very step.
+-- Seals an upload: from here on the batch is accepted, and begins or waits for its time. A batch
+-- without an open message completes in this very step.
 --
 -- KEYS 1 partition
 -- ARGV 1 batch  2 upload token  3 number of chunks  4 SHA-256 of the decoded body
@@ -27,6 +27,6 @@ redis.call('HSET', key, 'state', 'queued', 'hash', ARGV[4], 'open', total,
   'behind', total - failed, 'cursor', 0, 'sending', 0)
 redis.call('HINCRBY', P .. 'stats', b[6] .. ':open', total)
 redis.call('ZREM', P .. 'uploads', id)
-if failed < total then enter(id, key) end
+if failed < total then begin(id, key, now) end
 finish(id, key, { [4] = failed }, now)
 return 'sealed'

@@ -1,12 +1,16 @@
 //! What clients wish of their batches: to cancel, pause and resume them.
 
+use std::time::Duration;
+
 use ringback::{
+    clock::Clock,
     domain::{
-        batch::BatchState,
+        batch::{BatchSpec, BatchState},
+        ids::BatchId,
         message::{FinalState, MessageState},
         time::UnixMs,
     },
-    store::{Holding, Release, Settled, Settlement, Standing, Wish, WishError},
+    store::{Draft, Holding, Release, Settled, Settlement, Standing, Wish, WishError},
 };
 
 use super::THREE;
@@ -127,4 +131,62 @@ pub(super) async fn a_wish_for_what_is_over_is_refused(on: Fixture) {
     assert!(matches!(refused, Err(WishError::State(BatchState::Completed))), "{refused:?}");
     let refused = on.store.intake.resume(ACCOUNT, id).await;
     assert!(matches!(refused, Err(WishError::State(BatchState::Completed))), "{refused:?}");
+}
+
+impl Fixture {
+    /// A batch that begins so long from now.
+    async fn scheduled(&self, ahead_ms: u64) -> BatchId {
+        let draft = self.draft(true);
+        let send_at = Some(UnixMs(Clock::system().now().0 + ahead_ms));
+        let draft = Draft { spec: BatchSpec { send_at, ..draft.spec.clone() }, ..draft };
+        self.accept_draft(&draft, &THREE, 2).await
+    }
+
+    async fn state(&self, id: BatchId) -> BatchState {
+        self.batch(id).await.state
+    }
+}
+
+pub(super) async fn a_batch_waits_for_its_time(on: Fixture) {
+    let id = on.scheduled(400).await;
+    assert_eq!(on.state(id).await, BatchState::Scheduled);
+    assert_eq!(on.sweep().await.batches_begun, 0);
+    assert!(on.claim().await.is_none());
+    tokio::time::sleep(Duration::from_millis(450)).await;
+    assert!(on.claim().await.is_none(), "the sweep has it begin");
+    assert_eq!(on.sweep().await.batches_begun, 1);
+    assert_eq!(on.state(id).await, BatchState::Queued);
+    assert_eq!(on.claim().await.expect("a chunk").batch, id);
+    assert_eq!(on.state(id).await, BatchState::Running);
+    assert_eq!(on.sweep().await.batches_begun, 0);
+    // One whose time has passed already does not wait.
+    let late = on.scheduled(0).await;
+    assert_eq!(on.state(late).await, BatchState::Queued);
+    // Nor does one that waits for longer than can be: the clock was stepped back.
+    let never = on.scheduled(400 * 86_400_000).await;
+    assert_eq!(on.state(never).await, BatchState::Queued);
+}
+
+pub(super) async fn a_batch_that_waits_can_be_paused_and_canceled(on: Fixture) {
+    let intake = &on.store.intake;
+    let id = on.scheduled(300).await;
+    intake.resume(ACCOUNT, id).await.expect("nothing to resume");
+    intake.pause(ACCOUNT, id).await.expect("paused");
+    assert_eq!(on.state(id).await, BatchState::Paused);
+    intake.resume(ACCOUNT, id).await.expect("resumed");
+    assert_eq!(on.state(id).await, BatchState::Scheduled);
+    intake.pause(ACCOUNT, id).await.expect("paused again");
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    assert_eq!(on.sweep().await.batches_begun, 0, "it is paused");
+    intake.resume(ACCOUNT, id).await.expect("resumed");
+    assert_eq!(on.state(id).await, BatchState::Queued);
+    assert_eq!(on.claim().await.expect("a chunk").batch, id);
+
+    let other = on.scheduled(3_600_000).await;
+    intake.cancel(ACCOUNT, other).await.expect("canceled");
+    let batch = on.batch(other).await;
+    assert_eq!((batch.state, batch.started_at), (BatchState::Canceled, None));
+    assert_eq!(batch.counts.ended[FinalState::Canceled], 3);
+    assert!(batch.completed_at.is_some());
+    assert_eq!(on.raw.events(other).await, 1);
 }

@@ -1,0 +1,31 @@
+//! When a batch begins.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    api::json::{Faults, Pointer},
+    domain::time::UnixMs,
+};
+
+/// How far ahead a batch may begin. The store allows for a day more.
+const AHEAD_MAX: Duration = Duration::from_hours(365 * 24);
+
+/// Reads an RFC 3339 time.
+pub(super) fn instant(text: &str, at: &Pointer<'_>, faults: &mut Faults) -> Option<UnixMs> {
+    let instant = text.parse::<Timestamp>();
+    if instant.is_err() {
+        let detail = "this is an RFC 3339 time, as in 2026-12-01T09:00:00Z";
+        faults.add(at, "invalid_value", detail);
+    }
+    instant.ok().map(UnixMs::from)
+}
+
+/// Judges when a batch is to begin. One whose time has passed begins at once.
+pub(super) fn judge(send_at: Option<UnixMs>, now: UnixMs, root: &Pointer<'_>, faults: &mut Faults) {
+    if send_at.is_some_and(|send_at| send_at.since(now) > AHEAD_MAX) {
+        let at = Pointer::Key(root, "send_at");
+        faults.add(&at, "out_of_range", "a batch begins at most 365 days from now");
+    }
+}
