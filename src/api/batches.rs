@@ -154,6 +154,33 @@ pub(super) async fn resume(
     wish(&app, &account, id, &uri, app.api.store.intake.resume(&account.0, id)).await
 }
 
+/// Erase a batch
+///
+/// With its messages, numbers and events, once its callbacks have ended; its idempotency key is free
+/// then. Only once it is over.
+#[utoipa::path(
+    delete, path = "/v1/batches/{id}", tag = "Batches",
+    params(("id" = String, Path, description = "The batch's id.")),
+    responses(
+        (status = 202, description = "The batch is erased as soon as its callbacks have ended."),
+        (status = 404, description = "The account has no such batch.",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`batch_state`: the batch is not over.",
+            body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn erase(
+    State(app): State<AppState>,
+    account: Account,
+    BatchPath(id): BatchPath,
+    uri: Uri,
+) -> Result<StatusCode, Problem> {
+    Query::parse(&uri, &[])?;
+    app.api.store.intake.erase(&account.0, id).await?;
+    tracing::info!(batch.id = %id, account = &*account.0, "a batch is to be erased");
+    Ok(StatusCode::ACCEPTED)
+}
+
 /// The batch as the store shows it to `account`.
 pub(super) async fn resource(
     app: &App,

@@ -34,7 +34,7 @@ const GENERAL: [(&str, &str); 3] = [
 pub(super) fn routes() -> (Router<AppState>, OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(empty())
         .routes(routes!(create::submit, batches::list))
-        .routes(routes!(batches::get))
+        .routes(routes!(batches::get, batches::erase))
         .routes(routes!(watch::events))
         .routes(routes!(batches::cancel))
         .routes(routes!(batches::pause))
@@ -146,7 +146,7 @@ mod tests {
                 assert_eq!(operation["security"].is_array(), path.starts_with("/v1/"), "{path}");
             }
         }
-        assert_eq!(operations, 20);
+        assert_eq!(operations, 21);
         assert_eq!(document["components"]["securitySchemes"][SCHEME]["scheme"], "bearer");
     }
 

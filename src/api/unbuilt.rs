@@ -4,7 +4,7 @@
 use axum::{
     Router,
     extract::MatchedPath,
-    routing::{delete, get, patch, post},
+    routing::{get, patch, post},
 };
 use http::Method;
 
@@ -13,7 +13,7 @@ use super::{AppState, auth::Account, problem::Problem};
 /// The routes of these calls.
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
-        .route("/v1/batches/{id}", patch(with_key).merge(delete(with_key)))
+        .route("/v1/batches/{id}", patch(with_key))
         .route("/v1/batches/{id}/retry", post(with_key))
         .route("/v1/estimate", post(with_key))
         .route("/v1/providers", get(with_key))

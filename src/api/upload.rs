@@ -394,6 +394,10 @@ mod tests {
             Err(WishError::NotFound)
         }
 
+        async fn erase(&self, _account: &str, _id: BatchId) -> Result<(), WishError> {
+            Err(WishError::NotFound)
+        }
+
         async fn replay(&self, _account: &str, _id: BatchId) -> Result<(), ReplayError> {
             Err(ReplayError::NotFound)
         }

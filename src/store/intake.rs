@@ -69,6 +69,13 @@ pub trait Intake: Send + Sync {
     /// [`WishError`]. Resuming a running batch changes nothing.
     async fn resume(&self, account: &str, id: BatchId) -> Result<(), WishError>;
 
+    /// Has a batch that is over erased, with all that belongs to it, once nothing is left to be told
+    /// of it.
+    ///
+    /// # Errors
+    /// [`WishError`]. Erasing again changes nothing, until it is gone.
+    async fn erase(&self, account: &str, id: BatchId) -> Result<(), WishError>;
+
     /// Has a batch's completion event delivered again, at once and from the beginning of the
     /// schedule.
     ///

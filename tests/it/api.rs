@@ -26,6 +26,7 @@ on_each_store! {
     batches_are_listed_newest_first_page_by_page
     the_metrics_tell_what_happened
     a_batch_is_shown_as_it_was_given
+    a_batch_that_is_over_is_erased_on_request
 }
 
 /// Every path that is in the document, and the methods of each.
@@ -36,7 +37,7 @@ const PATHS: [(&str, &[&str]); 19] = [
     ("/openapi.json", &["get"]),
     ("/readyz", &["get"]),
     ("/v1/batches", &["get", "post"]),
-    ("/v1/batches/{id}", &["get"]),
+    ("/v1/batches/{id}", &["delete", "get"]),
     ("/v1/batches/{id}/callbacks", &["get"]),
     ("/v1/batches/{id}/callbacks/replay", &["post"]),
     ("/v1/batches/{id}/cancel", &["post"]),
@@ -817,4 +818,32 @@ async fn a_batch_is_shown_as_it_was_given(on: Kind) {
     assert!(shown.iter().all(|text| !text.contains("hush")));
     assert!(!shown[1].contains(&number(0)) && shown[1].contains("batch completed"));
     shown_when(&scene.client, &id, "its state", |batch| batch["state"] == "completed").await;
+}
+
+async fn a_batch_that_is_over_is_erased_on_request(on: Kind) {
+    let scene = Scene::start_on(on).await;
+    let held = accepted(&scene.client, &batch(numbers(0..500))).await;
+    wish(&scene.client, &held, "pause").await;
+    let answer = scene.client.delete(&format!("/v1/batches/{held}")).await;
+    assert_eq!((answer.status, &problem(&answer)["code"]), (409, &json!("batch_state")));
+
+    let given = scene.batch(numbers(0..3));
+    let first = scene.client.post_batch_once("spring", &given).await.batch_id();
+    scene.report(&first).await;
+    let path = format!("/v1/batches/{first}");
+    let answer = scene.client.delete(&path).await;
+    assert_eq!((answer.status, answer.text.as_str()), (202, ""));
+    eventually("the end of the batch", PATIENCE, async || {
+        (scene.client.get(&path).await.status == 404).then_some(())
+    })
+    .await;
+    for gone in [format!("{path}/messages"), format!("{path}/callbacks")] {
+        assert_eq!(scene.client.get(&gone).await.status, 404, "{gone}");
+    }
+    assert_eq!(scene.client.get("/v1/events").await.json()["events"], json!([]));
+    assert_eq!(scene.client.delete(&path).await.status, 404);
+    // Its key is free.
+    let second = scene.client.post_batch_once("spring", &given).await;
+    assert_eq!(second.status, 202, "{}", second.text);
+    assert_ne!(second.batch_id(), first);
 }

@@ -75,6 +75,10 @@ impl Intake for EmbeddedStore {
         self.wish(account, id, wishes::resume).await
     }
 
+    async fn erase(&self, account: &str, id: BatchId) -> Result<(), WishError> {
+        self.wish(account, id, wishes::erase).await
+    }
+
     async fn replay(&self, account: &str, id: BatchId) -> Result<(), ReplayError> {
         let account = account.to_owned();
         self.write(move |step| replay::one(step, &account, id)).await?

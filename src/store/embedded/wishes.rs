@@ -104,3 +104,14 @@ pub(super) fn resume(step: &mut Step<'_>, wished: &Wished) -> rusqlite::Result<G
     step.rings.push(Ring::Wish(wished.id));
     Ok(Ok(()))
 }
+
+/// Has a batch that is over erased, without waiting for the time that it would be kept: now, or once
+/// nothing is left to be told of it. The sweep does it.
+pub(super) fn erase(step: &mut Step<'_>, wished: &Wished) -> rusqlite::Result<Granted> {
+    let sql = "UPDATE batch SET keep_ms = 0 WHERE batch = ?1 AND completed_ms IS NOT NULL";
+    if step.run(sql, [wished.batch])? == 0 {
+        return Ok(Err(wished.state));
+    }
+    step.begin_retention(wished.batch)?;
+    Ok(Ok(()))
+}

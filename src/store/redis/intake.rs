@@ -104,6 +104,10 @@ impl Intake for RedisStore {
         self.wish(&scripts::RESUME, account, id).await
     }
 
+    async fn erase(&self, account: &str, id: BatchId) -> Result<(), WishError> {
+        self.wish(&scripts::ERASE, account, id).await
+    }
+
     async fn replay(&self, account: &str, id: BatchId) -> Result<(), ReplayError> {
         let answer = self
             .link

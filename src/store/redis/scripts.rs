@@ -60,6 +60,7 @@ scripts! {
     HOLD: LIB, "hold";
     RECOVER: LIB, "recover";
     CLOSE: LIB, "close";
+    ERASE: LIB, "erase";
     FORWARD: LIB, "forward";
     START: LIB, "start";
     EXPEL: LIB, "expel";

@@ -82,6 +82,11 @@ impl Client {
         read(self.request(Method::GET, path)).await.unwrap()
     }
 
+    /// Deletes a path.
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        read(self.request(Method::DELETE, path)).await.unwrap()
+    }
+
     /// Gets a path with these headers.
     pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let request = self.request(Method::GET, path);

@@ -5,12 +5,12 @@ use std::time::Duration;
 use ringback::{
     clock::Clock,
     domain::{
-        batch::{BatchSpec, BatchState},
+        batch::{BatchSpec, BatchState, CallbackState},
         ids::BatchId,
         message::{FinalState, MessageState},
         time::UnixMs,
     },
-    store::{Draft, Holding, Release, Settled, Settlement, Standing, Wish, WishError},
+    store::{Draft, Holding, Release, Settled, Settlement, Standing, Verdict, Wish, WishError},
 };
 
 use super::THREE;
@@ -189,4 +189,22 @@ pub(super) async fn a_batch_that_waits_can_be_paused_and_canceled(on: Fixture) {
     assert_eq!(batch.counts.ended[FinalState::Canceled], 3);
     assert!(batch.completed_at.is_some());
     assert_eq!(on.raw.events(other).await, 1);
+}
+
+pub(super) async fn a_batch_is_erased_once_nothing_is_left_to_be_told(on: Fixture) {
+    let (intake, before) = (&on.store.intake, on.raw.contents().await);
+    let id = on.accept_draft(&on.draft(true), &THREE, 3).await;
+    let refused = intake.erase(ACCOUNT, id).await;
+    assert!(matches!(refused, Err(WishError::State(BatchState::Queued))), "{refused:?}");
+    assert!(matches!(intake.erase("other", id).await, Err(WishError::NotFound)));
+    let claimed = on.claim().await.expect("a chunk");
+    on.settle(&all_sent(&claimed)).await;
+    intake.erase(ACCOUNT, id).await.expect("to be erased");
+    intake.erase(ACCOUNT, id).await.expect("to be erased again");
+    assert_eq!(on.sweep().await.batches_purged, 0, "its completion is still to be told");
+    assert!(on.claim().await.is_none());
+    on.record(&on.take_one().await, Verdict::Ended(CallbackState::Delivered)).await;
+    assert_eq!(on.sweep().await.batches_purged, 1);
+    assert!(matches!(intake.erase(ACCOUNT, id).await, Err(WishError::NotFound)));
+    assert_eq!(on.raw.contents().await, before, "something was left behind");
 }
