@@ -55,6 +55,10 @@ pub struct BatchResource {
     #[serde(default)]
     #[schema(format = DateTime)]
     pub send_at: Option<String>,
+    /// When what has not left may leave no more.
+    #[serde(default)]
+    #[schema(format = DateTime)]
+    pub expire_at: Option<String>,
     /// When a worker first claimed a part of it.
     #[schema(format = DateTime)]
     pub started_at: Option<String>,
@@ -219,6 +223,7 @@ impl From<Batch> for BatchResource {
             counts: batch.counts.into(),
             created_at: batch.created_at().to_string(),
             send_at: batch.spec.send_at.map(|at| at.to_string()),
+            expire_at: batch.spec.expire_at.map(|at| at.to_string()),
             started_at: batch.started_at.map(|at| at.to_string()),
             completed_at: batch.completed_at.map(|at| at.to_string()),
             reference: batch.spec.reference,

@@ -59,7 +59,7 @@ enum Command {
     Serve(serve::Serve),
     Demo(demo::Demo),
     Listen(listen::Listen),
-    Send(send::SendList),
+    Send(Box<send::SendList>),
     Batch(batch::Batch),
     Messages(messages::Messages),
     Callback(callback::Callback),

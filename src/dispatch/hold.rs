@@ -172,32 +172,28 @@ impl Hold {
         }
     }
 
-    /// Gives out no more places. What was not taken is canceled now, or goes back to the store
-    /// when the hold ends.
+    /// Gives out no more places. What was not taken ends now, as canceled or expired, or goes back
+    /// to the store when the hold ends.
     pub(super) fn close(&self, wish: Wish) {
         // Locked over the swap: whoever then finds the hold finished waits for the rest of this.
         let mut outbox = self.outbox.lock();
         let next = self.next.swap(CLOSED, Ordering::SeqCst);
         let untaken = usize::try_from(next).ok().and_then(|next| self.ready.get(next..));
         if let Some(untaken @ [_, ..]) = untaken {
-            if wish == Wish::Cancel {
-                let ended = untaken.iter().map(|place| (*place, self.canceled(*place)));
-                outbox.ended.extend(ended);
+            let state = match wish {
+                Wish::Cancel => Some(FinalState::Canceled),
+                Wish::Expire => Some(FinalState::Expired),
+                Wish::Go | Wish::Pause => None,
+            };
+            if let Some(state) = state {
+                let closed = |place: &u16| (*place, open_of(&self.tried, *place).closed_as(state));
+                outbox.ended.extend(untaken.iter().map(closed));
             } else {
                 outbox.given_back = true;
             }
         }
         drop(outbox);
         self.look_whether_finished();
-    }
-
-    /// The state of a message that was canceled before its next try.
-    fn canceled(&self, place: u16) -> FinalState {
-        if open_of(&self.tried, place).maybe_accepted {
-            FinalState::Unknown
-        } else {
-            FinalState::Canceled
-        }
     }
 
     /// The lease is gone: nothing more may be sent or settled.
@@ -314,6 +310,12 @@ impl Taken {
     /// What is known of it.
     pub(super) fn open(&self) -> Open {
         open_of(&self.hold.tried, self.place)
+    }
+
+    /// Whether it may leave no more at `now`.
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        let expire_at = self.hold.job.spec.expire_at;
+        expire_at.is_some_and(|expire_at| self.hold.store_time(now) >= expire_at)
     }
 
     /// Records what follows from its submission. The slot it took is free once this is settled;

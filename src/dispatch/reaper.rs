@@ -47,6 +47,9 @@ fn report(swept: &crate::store::Swept) {
     if swept.batches_begun > 0 {
         tracing::info!(batches = swept.batches_begun, "scheduled batches begin");
     }
+    if swept.batches_expired > 0 {
+        tracing::info!(batches = swept.batches_expired, "batches have expired");
+    }
     if swept.uploads_dropped > 0 {
         tracing::warn!(uploads = swept.uploads_dropped, "uploads that stopped were dropped");
     }

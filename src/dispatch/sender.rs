@@ -76,6 +76,11 @@ impl Sender {
             self.put_down(taken, Taken::give_back);
             return;
         }
+        if taken.has_expired(began) {
+            let next = taken.open().expire();
+            self.record(taken, &next);
+            return;
+        }
         let tried = AssertUnwindSafe(self.try_once(&taken, began)).catch_unwind().await;
         match tried.unwrap_or_else(|_| Some(self.contain(&taken, began))) {
             Some(next) => self.record(taken, &next),

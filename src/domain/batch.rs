@@ -27,6 +27,8 @@ pub struct BatchSpec {
     pub metadata: Option<String>,
     /// When the first message may leave; at once if nothing is said.
     pub send_at: Option<UnixMs>,
+    /// When what has not left may leave no more.
+    pub expire_at: Option<UnixMs>,
 }
 
 /// Where, with which headers, and of what the client is told.

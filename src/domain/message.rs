@@ -217,6 +217,24 @@ impl Open {
         })
     }
 
+    /// What follows if it may leave no more.
+    #[must_use]
+    pub fn expire(self) -> Next {
+        Next::Ended(Ended {
+            state: self.closed_as(FinalState::Expired),
+            attempts: self.attempts,
+            provider_message_id: None,
+            error: None,
+        })
+    }
+
+    /// The final state of a message that is closed as `state` before its next try: never if an
+    /// earlier one may have been accepted.
+    #[must_use]
+    pub fn closed_as(self, state: FinalState) -> FinalState {
+        if self.maybe_accepted { FinalState::Unknown } else { state }
+    }
+
     fn tried(mut self) -> Self {
         self.attempts = self.attempts.saturating_add(1);
         self

@@ -56,7 +56,7 @@ pub trait Dispatch: Send + Sync {
     /// [`StoreError`].
     async fn paused(&self, provider: &str) -> Result<Duration, StoreError>;
 
-    /// Takes back chunks whose leases ran out, closes chunks of canceled batches, puts what is due
+    /// Takes back chunks whose leases ran out, closes chunks of canceled and expired batches, puts what is due
     /// back in the ring, drops dead uploads, carries out orders to replay events at a measured pace,
     /// and erases what was kept long enough. Bounded; to be repeated at once while
     /// [`Swept::more`].
@@ -171,6 +171,8 @@ pub enum Wish {
     Pause,
     /// To stop submitting; the rest is canceled.
     Cancel,
+    /// To stop submitting; the rest has expired.
+    Expire,
 }
 
 /// A chunk that a worker holds.
@@ -228,12 +230,14 @@ pub enum Grant {
 pub struct Swept {
     /// Leases that had run out.
     pub leases_lost: u64,
-    /// Chunks of canceled batches that were closed.
+    /// Chunks of canceled and expired batches that were closed.
     pub chunks_closed: u64,
     /// Batches that came due.
     pub batches_due: u64,
     /// Batches whose time to begin had come.
     pub batches_begun: u64,
+    /// Batches of which nothing may leave any more.
+    pub batches_expired: u64,
     /// Uploads that were dropped.
     pub uploads_dropped: u64,
     /// Batches that were erased.
@@ -261,6 +265,7 @@ impl std::ops::AddAssign for Swept {
         self.chunks_closed += other.chunks_closed;
         self.batches_due += other.batches_due;
         self.batches_begun += other.batches_begun;
+        self.batches_expired += other.batches_expired;
         self.uploads_dropped += other.uploads_dropped;
         self.batches_purged += other.batches_purged;
         self.events_replayed += other.events_replayed;

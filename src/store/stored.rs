@@ -43,8 +43,19 @@ pub(super) struct StoredChunk {
     pub(super) log: Vec<u8>,
     /// Whether a worker holds it.
     pub(super) held: bool,
-    /// When the batch was canceled, and whether that closed all that was open in this chunk.
-    pub(super) canceled: Option<(UnixMs, bool)>,
+    /// How the batch was closed, if it was canceled or has expired.
+    pub(super) closed: Option<Closed>,
+}
+
+/// How a batch was closed.
+#[derive(Clone, Copy)]
+pub(super) struct Closed {
+    /// When.
+    pub(super) at: UnixMs,
+    /// What became of messages that had not left.
+    pub(super) state: FinalState,
+    /// Whether that were all that were open in this chunk.
+    pub(super) wholly: bool,
 }
 
 /// A spec as it is kept.
@@ -151,14 +162,13 @@ impl StoredChunk {
     ) -> MessageView {
         let created_at = id.created_at();
         let known = FinalState::from_byte(state);
-        let state = match (known, self.canceled) {
-            (Some(state), _) => state.into(),
-            (None, Some((_, true))) => MessageState::Canceled,
+        let state = match (known, self.closed) {
+            (Some(state), _) | (None, Some(Closed { wholly: true, state, .. })) => state.into(),
             (None, _) if self.held => MessageState::Sending,
             (None, _) => MessageState::Queued,
         };
         let recorded_at = record.map(|record| record::at(created_at, record.after_ms));
-        let canceled_at = self.canceled.filter(|_| state == MessageState::Canceled);
+        let closed = self.closed.filter(|closed| state == closed.state.into());
         MessageView {
             index,
             to: entry.to.to_owned(),
@@ -169,7 +179,7 @@ impl StoredChunk {
                 .and_then(|record| record.provider_message_id)
                 .map(str::to_owned),
             error: record.and_then(|record| record.error.clone()).map(Into::into),
-            updated_at: canceled_at.map(|(at, _)| at).or(recorded_at).unwrap_or(created_at),
+            updated_at: closed.map(|closed| closed.at).or(recorded_at).unwrap_or(created_at),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
 
 on_each_store! {
     a_scheduled_batch_leaves_at_its_time
+    what_has_not_left_in_time_expires
     a_thousand_messages_are_sent_once_each_and_reported_once
     an_empty_batch_is_complete_at_once_and_reported
     what_fails_for_now_is_tried_again_until_it_is_sent
@@ -511,4 +512,27 @@ async fn a_scheduled_batch_leaves_at_its_time(kind: Kind) {
     let at = Duration::from_millis(1_490);
     assert!(first >= at && first < at + Duration::from_secs(5), "{first:?}");
     assert_eq!(report["send_at"], send_at.to_string());
+}
+
+async fn what_has_not_left_in_time_expires(kind: Kind) {
+    let scene =
+        Scene::start_on_with(kind, |setup| setup.set("providers.carrier.rate", "100/s")).await;
+    let expire_at = UnixMs(Clock::system().now().0 + 1_500);
+    let (zero, now) = (Instant::now(), Clock::system().now());
+    let mut batch = scene.batch(numbers(0..1_200));
+    batch["expire_at"] = expire_at.to_string().into();
+    let id = accepted(&scene.client, &batch).await;
+    let report = scene.report(&id).await;
+    assert_eq!(report["state"], "completed");
+    let counts = counts(&report);
+    let (sent, expired) = (counts["sent"], counts["expired"]);
+    assert_eq!((sent + expired, sent), (1_200, scene.calls_of(&id) as u64));
+    assert!((60..=160).contains(&sent), "{counts:?}");
+    // It is over within a second of its time, and nothing left after it.
+    let completed: jiff::Timestamp = report["completed_at"].as_str().unwrap().parse().unwrap();
+    let late = UnixMs::from(completed).since(expire_at);
+    assert!(late < Duration::from_secs(1), "{late:?}");
+    let last = scene.provider.calls().iter().map(|call| call.at).max().unwrap();
+    let by = zero + expire_at.since(now) + Duration::from_millis(100);
+    assert!(last < by, "{:?} late", last - by);
 }

@@ -69,6 +69,10 @@ pub struct SubmitBatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime, example = "2026-12-01T09:00:00Z")]
     pub send_at: Option<String>,
+    /// What has not left by then never does, and ends as `expired`; at most 365 days ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, example = "2026-12-01T12:00:00Z")]
+    pub expire_at: Option<String>,
     /// What becomes of recipients that are no E.164 numbers.
     #[serde(default)]
     pub on_invalid: OnInvalid,

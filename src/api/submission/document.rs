@@ -46,7 +46,7 @@ const FIELDS: [(&str, Field); 21] = [
     ("priority", Field::Only("normal")),
     ("delivery_guarantee", Field::Only("at_least_once")),
     ("send_at", Field::SendAt),
-    ("expire_at", Field::Unbuilt),
+    ("expire_at", Field::ExpireAt),
     ("duplicates", Field::Unbuilt),
     ("rate", Field::Unbuilt),
     ("quiet_hours", Field::Unbuilt),
@@ -69,6 +69,7 @@ enum Field {
     Metadata,
     OnInvalid,
     SendAt,
+    ExpireAt,
     /// Only this one value is built yet.
     Only(&'static str),
     /// Not built yet.
@@ -90,6 +91,7 @@ pub(super) struct Document<'de> {
     metadata: Option<&'de str>,
     pub(super) on_invalid: OnInvalid,
     send_at: Option<UnixMs>,
+    expire_at: Option<UnixMs>,
 }
 
 /// The place of the submission.
@@ -181,6 +183,10 @@ impl<'de> Root<'_, 'de> {
                 let text = next_text(members, &at, usize::MAX, faults)?;
                 document.send_at = text.and_then(|text| schedule::instant(&text, &at, faults));
             }
+            Field::ExpireAt => {
+                let text = next_text(members, &at, usize::MAX, faults)?;
+                document.expire_at = text.and_then(|text| schedule::instant(&text, &at, faults));
+            }
             Field::Only(value) => {
                 let given = next_text(members, &at, usize::MAX, faults)?;
                 if given.is_some_and(|given| given != value) {
@@ -217,7 +223,7 @@ impl Document<'_> {
         self.judge_body(root, faults);
         let provider = self.judge_provider(rules, root, faults);
         self.judge_from(&provider, rules, root, faults);
-        schedule::judge(self.send_at, rules.now, root, faults);
+        schedule::judge(self.send_at, self.expire_at, rules.now, root, faults);
         let pairs = self.variables.into_iter();
         BatchSpec {
             account: rules.account.to_owned(),
@@ -229,6 +235,7 @@ impl Document<'_> {
             reference: self.reference.map(Cow::into_owned),
             metadata: self.metadata.map(str::to_owned),
             send_at: self.send_at,
+            expire_at: self.expire_at,
         }
     }
 

@@ -61,6 +61,10 @@ pub(super) struct Message {
     #[arg(long, value_name = "TIME", value_parser = instant)]
     send_at: Option<jiff::Timestamp>,
 
+    /// What has not left by then never does; no end if not given
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    expire_at: Option<jiff::Timestamp>,
+
     /// What becomes of recipients that are no E.164 numbers
     #[arg(long, value_enum, value_name = "WHAT", default_value = "fail-message")]
     on_invalid: WhenInvalid,
@@ -124,6 +128,7 @@ impl Message {
             reference: self.reference.clone(),
             metadata: self.metadata.clone(),
             send_at: self.send_at.map(|at| at.to_string()),
+            expire_at: self.expire_at.map(|at| at.to_string()),
             on_invalid: match self.on_invalid {
                 WhenInvalid::FailMessage => OnInvalid::FailMessage,
                 WhenInvalid::RejectBatch => OnInvalid::RejectBatch,

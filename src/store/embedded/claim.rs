@@ -87,7 +87,7 @@ fn head_account(step: &Step<'_>, provider: &str) -> rusqlite::Result<Option<Stri
 /// An account without a batch leaves the ring.
 fn head_batch(step: &Step<'_>, provider: &str, account: String) -> rusqlite::Result<Option<Next>> {
     let next = step.row(
-        "SELECT batch, id, state IN ('queued', 'running'), cursor, top FROM batch \
+        "SELECT batch, id, state IN ('queued', 'running') AND closes IS NULL, cursor, top FROM batch \
          WHERE provider = ?1 AND account = ?2 AND turn IS NOT NULL ORDER BY turn LIMIT 1",
         (provider, &account),
         |row| {

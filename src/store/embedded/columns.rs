@@ -81,6 +81,11 @@ pub(super) fn batch(row: &Row<'_>) -> rusqlite::Result<Batch> {
     })
 }
 
+/// The state that a batch's open messages are closed with, if they are.
+pub(super) fn closes(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<FinalState>> {
+    Ok(row.get::<_, Option<u8>>(column)?.and_then(FinalState::from_byte))
+}
+
 /// A number of messages.
 pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or(0))

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     EmbeddedStore, claim,
-    columns::{Id, chunk_key, integer},
+    columns::{Id, chunk_key, closes, integer},
     finish,
     replay::{self, LOOKED_AT_MAX},
     settle,
@@ -74,16 +74,25 @@ impl Dispatch for EmbeddedStore {
         let closed_later = self.write(sweep::close).await?;
         let batches_due = self.write(sweep::forward).await?;
         let batches_begun = self.write(sweep::start).await?;
+        let batches_expired = self.write(sweep::expire).await?;
         let uploads_dropped = self.write(move |step| sweep::expel(step, upload_lease_ms)).await?;
         let (chunks_purged, batches_purged) =
             self.write(move |step| sweep::purge(step, retention_max_ms)).await?;
         let (events_replayed, looked_at) = self.write(replay::carry_out).await?;
-        let full = [leases_lost, batches_due, batches_begun, uploads_dropped, chunks_purged];
+        let full = [
+            leases_lost,
+            batches_due,
+            batches_begun,
+            batches_expired,
+            uploads_dropped,
+            chunks_purged,
+        ];
         Ok(Swept {
             leases_lost,
             chunks_closed: closed + closed_later,
             batches_due,
             batches_begun,
+            batches_expired,
             uploads_dropped,
             batches_purged,
             events_replayed,
@@ -107,9 +116,11 @@ impl EmbeddedStore {
 }
 
 fn hold(step: &Step<'_>, holding: &Holding, lease_ms: i64) -> rusqlite::Result<Standing> {
-    let sql = "SELECT batch, state FROM batch WHERE id = ?1";
-    let found = step.row(sql, [Id(holding.batch)], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let Some((batch, state)): Option<(i64, String)> = found else { return Ok(Standing::Lost) };
+    let sql = "SELECT batch, state, closes FROM batch WHERE id = ?1";
+    let found = step.row(sql, [Id(holding.batch)], |row| {
+        Ok((row.get(0)?, row.get::<_, String>(1)?, closes(row, 2)?))
+    })?;
+    let Some((batch, state, closes)) = found else { return Ok(Standing::Lost) };
     let chunk = chunk_key(batch, holding.chunk);
     let sql = "SELECT turn, nonce FROM chunk WHERE chunk = ?1 AND until_ms IS NOT NULL";
     let held = step.row(sql, [chunk], |row| Ok(claim::token(row.get(0)?, row.get(1)?)))?;
@@ -118,5 +129,5 @@ fn hold(step: &Step<'_>, holding: &Holding, lease_ms: i64) -> rusqlite::Result<S
     }
     let sql = "UPDATE chunk SET until_ms = ?2 WHERE chunk = ?1";
     step.run(sql, (chunk, step.now + lease_ms))?;
-    Ok(Standing::Held(finish::wish(&state)))
+    Ok(Standing::Held(finish::wish(&state, closes)))
 }

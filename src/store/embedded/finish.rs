@@ -9,14 +9,17 @@
 
 use rusqlite::params;
 
-use super::{columns::integer, step::Step};
+use super::{
+    columns::{self, Id, integer},
+    step::Step,
+};
 use crate::{
     domain::{
         batch::{BatchState, FinalCounts},
         message::FinalState,
         time::millis,
     },
-    store::{Ring, SCHEDULE_MAX},
+    store::{Ring, SCHEDULE_MAX, Wish},
 };
 
 /// A parked chunk is looked at again after this long at the latest.
@@ -48,7 +51,7 @@ impl Step<'_> {
             return Ok(false);
         }
         self.run(
-            "UPDATE batch SET completed_ms = ?2, turn = NULL, \
+            "UPDATE batch SET completed_ms = ?2, turn = NULL, expire_ms = NULL, \
              state = CASE state WHEN 'canceled' THEN state ELSE 'completed' END WHERE batch = ?1",
             (batch, self.now),
         )?;
@@ -98,6 +101,28 @@ impl Step<'_> {
         Ok(counted)
     }
 
+    /// Ends what never left with this final state, at the same cost whatever the batch's size: the
+    /// cursor goes to the end, and the messages behind it are counted at once; readers know them by
+    /// `cut`, the first chunk closed so, and `closes`. The sweep closes parked chunks; held ones are
+    /// closed when their worker lets go.
+    pub(super) fn cut_off(&mut self, batch: i64, state: FinalState) -> rusqlite::Result<()> {
+        let sql = "SELECT behind, id FROM batch WHERE batch = ?1";
+        let read = |row: &rusqlite::Row<'_>| Ok((columns::count(row, 0)?, row.get::<_, Id>(1)?.0));
+        let Some((behind, id)) = self.row(sql, [batch], read)? else { return Ok(()) };
+        self.run(
+            "UPDATE batch SET closes = ?3, cut = cursor, cut_ms = ?2, cursor = top, behind = 0, \
+             turn = NULL, due_ms = NULL, expire_ms = NULL, closing_ms = iif(EXISTS (SELECT 1 \
+             FROM chunk WHERE chunk >> 32 = ?1 AND due_ms IS NOT NULL), ?2, NULL) \
+             WHERE batch = ?1",
+            (batch, self.now, state as u8),
+        )?;
+        let mut moved = FinalCounts::default();
+        moved.add(state, behind);
+        self.finish(batch, &moved, 0)?;
+        self.rings.push(Ring::Wish(id));
+        Ok(())
+    }
+
     /// Has a batch that no worker has begun on wait for its time, or puts it into its rings if that
     /// has come.
     pub(super) fn begin(&mut self, batch: i64) -> rusqlite::Result<()> {
@@ -134,11 +159,12 @@ impl Step<'_> {
         self.run(sql, (batch, due_ms)).map(|_| ())
     }
 
-    /// Ends every open message of a chunk: `canceled`, or `unknown` if an earlier try may have been
-    /// accepted. Changes `states` and adds to `moved`; the caller stores the states.
+    /// Ends every open message of a chunk with this state, or as `unknown` if an earlier try may have
+    /// been accepted. Changes `states` and adds to `moved`; the caller stores the states.
     pub(super) fn close_chunk(
         &self,
         chunk: i64,
+        state: FinalState,
         states: &mut [u8],
         moved: &mut FinalCounts,
     ) -> rusqlite::Result<()> {
@@ -154,7 +180,7 @@ impl Step<'_> {
                 moved,
             );
         }
-        end(Some(states), FinalState::Canceled, moved);
+        end(Some(states), state, moved);
         Ok(())
     }
 }
@@ -172,12 +198,13 @@ pub(super) fn open_in(states: &[u8]) -> i64 {
     count(memchr::memchr_iter(0, states).count() as u64)
 }
 
-/// What a batch's state says to those who hold a part of it.
-pub(super) fn wish(state: &str) -> crate::store::Wish {
-    match state.parse() {
-        Ok(BatchState::Paused) => crate::store::Wish::Pause,
-        Ok(BatchState::Canceled) => crate::store::Wish::Cancel,
-        _ => crate::store::Wish::Go,
+/// What a batch says to those who hold a part of it, by its state and by how it closes.
+pub(super) fn wish(state: &str, closes: Option<FinalState>) -> Wish {
+    match closes {
+        Some(FinalState::Expired) => Wish::Expire,
+        Some(_) => Wish::Cancel,
+        None if state == BatchState::Paused.word() => Wish::Pause,
+        None => Wish::Go,
     }
 }
 

@@ -2,10 +2,17 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::columns::{Id, chunk_key, instant};
+use super::columns::{self, Id, chunk_key, instant};
 use crate::{
-    domain::{ids::BatchId, message::MessageState, time::UnixMs},
-    store::{MessageView, stored::StoredChunk},
+    domain::{
+        ids::BatchId,
+        message::{FinalState, MessageState},
+        time::UnixMs,
+    },
+    store::{
+        MessageView,
+        stored::{Closed, StoredChunk},
+    },
 };
 
 /// What all messages of a batch share.
@@ -14,8 +21,8 @@ struct Whole {
     total: u32,
     /// One more than the highest chunk's number.
     top: u32,
-    /// The first chunk that cancel closed, and when.
-    cut: Option<(u32, UnixMs)>,
+    /// The first chunk that was never claimed when the batch was closed, when, and how.
+    cut: Option<(u32, UnixMs, FinalState)>,
 }
 
 /// See [`crate::store::Reading::messages`].
@@ -44,16 +51,17 @@ pub(super) fn read(
 
 impl Whole {
     fn read(db: &Connection, id: BatchId) -> rusqlite::Result<Option<Self>> {
-        let sql = "SELECT batch, total, top, cut, cut_ms FROM batch WHERE id = ?1";
+        let sql = "SELECT batch, total, top, cut, cut_ms, closes FROM batch WHERE id = ?1";
         let mut rows = db.prepare_cached(sql)?;
         rows.query_row([Id(id)], |row| {
             let cut: Option<u32> = row.get(3)?;
             let cut_at = row.get::<_, Option<i64>>(4)?.map(instant);
+            let closes = columns::closes(row, 5)?;
             Ok(Self {
                 batch: row.get(0)?,
                 total: row.get(1)?,
                 top: row.get(2)?,
-                cut: cut.zip(cut_at),
+                cut: cut.zip(cut_at).zip(closes).map(|((cut, at), closes)| (cut, at, closes)),
             })
         })
         .optional()
@@ -96,7 +104,11 @@ impl Whole {
                 held: row.get(2)?,
                 recipients: row.get(3)?,
                 log,
-                canceled: self.cut.map(|(cut, at)| (at, number >= cut)),
+                closed: self.cut.map(|(cut, at, state)| Closed {
+                    at,
+                    state,
+                    wholly: number >= cut,
+                }),
             })
         })
         .optional()

@@ -3,7 +3,7 @@
 
 use super::{
     claim::token,
-    columns::{Id, chunk_key, integer},
+    columns::{Id, chunk_key, closes, integer},
     finish::{PARK_MAX_MS, end, open_in, wish},
     intake::append_log,
     step::Step,
@@ -21,6 +21,7 @@ struct Chunk {
     key: i64,
     batch: i64,
     batch_state: String,
+    closes: Option<FinalState>,
     states: Vec<u8>,
     held: bool,
     sequence: u32,
@@ -64,7 +65,7 @@ pub(super) fn settle(step: &mut Step<'_>, settlement: &Settlement) -> rusqlite::
     let completed = step.finish(chunk.batch, &moved, leaving)?;
     Ok(match became {
         Became::Done => Settled::Done { completed },
-        _ => Settled::Applied(wish(&chunk.batch_state)),
+        _ => Settled::Applied(wish(&chunk.batch_state, chunk.closes)),
     })
 }
 
@@ -75,9 +76,10 @@ fn find(
     chunk: u32,
     given: &Token,
 ) -> rusqlite::Result<Option<Chunk>> {
-    let sql = "SELECT batch, state FROM batch WHERE id = ?1";
-    let found = step.row(sql, [Id(batch)], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let Some((batch, batch_state)) = found else { return Ok(None) };
+    let sql = "SELECT batch, state, closes FROM batch WHERE id = ?1";
+    let found =
+        step.row(sql, [Id(batch)], |row| Ok((row.get(0)?, row.get(1)?, closes(row, 2)?)))?;
+    let Some((batch, batch_state, closes)) = found else { return Ok(None) };
     let key = chunk_key(batch, chunk);
     step.row(
         "SELECT states, until_ms IS NOT NULL, sequence, done, turn, nonce FROM chunk \
@@ -88,6 +90,7 @@ fn find(
                 key,
                 batch,
                 batch_state,
+                closes,
                 states: row.get(0)?,
                 held: row.get(1)?,
                 sequence: row.get(2)?,
@@ -145,7 +148,7 @@ impl Chunk {
         if self.done {
             Settled::Done { completed: false }
         } else {
-            Settled::Applied(wish(&self.batch_state))
+            Settled::Applied(wish(&self.batch_state, self.closes))
         }
     }
 
@@ -166,8 +169,8 @@ impl Chunk {
             Some(Release::Now) => step.now,
             Some(Release::At(at)) => integer(at.0).clamp(step.now, step.now + PARK_MAX_MS),
         };
-        if self.batch_state == "canceled" {
-            step.close_chunk(self.key, &mut self.states, moved)?;
+        if let Some(state) = self.closes {
+            step.close_chunk(self.key, state, &mut self.states, moved)?;
             return Ok(Became::Done);
         }
         if due_ms > step.now {

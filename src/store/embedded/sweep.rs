@@ -2,13 +2,13 @@
 //! step.
 
 use super::{
-    columns::{integer, of_key},
+    columns::{self, integer, of_key},
     finish::{PARK_MAX_MS, open_in},
     intake::{drop_upload, free_key},
     step::Step,
 };
 use crate::{
-    domain::{batch::FinalCounts, time::millis},
+    domain::{batch::FinalCounts, message::FinalState, time::millis},
     store::SCHEDULE_MAX,
 };
 
@@ -16,7 +16,7 @@ use crate::{
 pub(super) const STEP: i64 = 100;
 
 /// Takes back chunks whose leases ran out: they can be claimed again at once, or are closed if
-/// their batch was canceled meanwhile. Gives how many leases had run out, and how many of their
+/// their batch was canceled or has expired meanwhile. Gives how many leases had run out, and how many of their
 /// chunks were closed.
 pub(super) fn recover(step: &mut Step<'_>, lease_ms: i64) -> rusqlite::Result<(u64, u64)> {
     let late: Vec<i64> = step.due(
@@ -38,9 +38,10 @@ pub(super) fn recover(step: &mut Step<'_>, lease_ms: i64) -> rusqlite::Result<(u
 /// True if the chunk was closed.
 fn take_back(step: &mut Step<'_>, chunk: i64) -> rusqlite::Result<bool> {
     let batch = of_key(chunk).0;
-    let state = step
-        .row("SELECT state FROM batch WHERE batch = ?1", [batch], |row| row.get::<_, String>(0))?;
-    let state = state.unwrap_or_default();
+    let sql = "SELECT state, closes FROM batch WHERE batch = ?1";
+    let found =
+        step.row(sql, [batch], |row| Ok((row.get::<_, String>(0)?, columns::closes(row, 1)?)))?;
+    let (state, closes) = found.unwrap_or_default();
     // Without the lease's record, whoever had it is a stranger.
     let states = step.row(
         "UPDATE chunk SET until_ms = NULL, turn = NULL, nonce = NULL, due_ms = ?2 \
@@ -50,20 +51,22 @@ fn take_back(step: &mut Step<'_>, chunk: i64) -> rusqlite::Result<bool> {
     )?;
     let leaving = open_in(&states.unwrap_or_default());
     let mut moved = FinalCounts::default();
-    if state == "canceled" {
-        close_returned(step, chunk, &mut moved)?;
+    if let Some(closes) = closes {
+        close_returned(step, chunk, closes, &mut moved)?;
     } else if state == "running" {
         step.enter(batch)?;
     }
     step.finish(batch, &moved, leaving)?;
-    Ok(state == "canceled")
+    Ok(closes.is_some())
 }
 
-/// Closes parked and returned chunks of a canceled batch; gives how many.
+/// Closes parked and returned chunks of a batch that was canceled or has expired; gives how many.
 pub(super) fn close(step: &mut Step<'_>) -> rusqlite::Result<u64> {
-    let sql = "SELECT batch FROM batch WHERE closing_ms IS NOT NULL ORDER BY closing_ms LIMIT 1";
-    let found: Option<i64> = step.row(sql, [], |row| row.get(0))?;
-    let Some(batch) = found else { return Ok(0) };
+    let sql = "SELECT batch, closes FROM batch WHERE closing_ms IS NOT NULL \
+               ORDER BY closing_ms LIMIT 1";
+    let found = step.row(sql, [], |row| Ok((row.get(0)?, columns::closes(row, 1)?)))?;
+    let Some((batch, closes)): Option<(i64, _)> = found else { return Ok(0) };
+    let closes = closes.unwrap_or(FinalState::Canceled);
     let chunks: Vec<i64> = step.rows(
         "SELECT chunk FROM chunk WHERE chunk >> 32 = ?1 AND due_ms IS NOT NULL LIMIT ?2",
         (batch, STEP),
@@ -71,7 +74,7 @@ pub(super) fn close(step: &mut Step<'_>) -> rusqlite::Result<u64> {
     )?;
     let mut moved = FinalCounts::default();
     for chunk in &chunks {
-        close_returned(step, *chunk, &mut moved)?;
+        close_returned(step, *chunk, closes, &mut moved)?;
     }
     if i64::try_from(chunks.len()).unwrap_or(i64::MAX) < STEP {
         step.run("UPDATE batch SET closing_ms = NULL WHERE batch = ?1", [batch])?;
@@ -80,11 +83,16 @@ pub(super) fn close(step: &mut Step<'_>) -> rusqlite::Result<u64> {
     Ok(chunks.len() as u64)
 }
 
-fn close_returned(step: &Step<'_>, chunk: i64, moved: &mut FinalCounts) -> rusqlite::Result<()> {
+fn close_returned(
+    step: &Step<'_>,
+    chunk: i64,
+    state: FinalState,
+    moved: &mut FinalCounts,
+) -> rusqlite::Result<()> {
     let sql = "SELECT states FROM chunk WHERE chunk = ?1";
     let states: Option<Vec<u8>> = step.row(sql, [chunk], |row| row.get(0))?;
     let mut states = states.unwrap_or_default();
-    step.close_chunk(chunk, &mut states, moved)?;
+    step.close_chunk(chunk, state, &mut states, moved)?;
     let sql = "UPDATE chunk SET states = ?2, due_ms = NULL WHERE chunk = ?1";
     step.run(sql, (chunk, states)).map(|_| ())
 }
@@ -121,6 +129,23 @@ pub(super) fn start(step: &mut Step<'_>) -> rusqlite::Result<u64> {
     for batch in &due {
         step.run("UPDATE batch SET state = 'queued' WHERE batch = ?1", [batch])?;
         step.enter(*batch)?;
+    }
+    Ok(due.len() as u64)
+}
+
+/// Closes batches whose messages may leave no more; gives how many there were.
+pub(super) fn expire(step: &mut Step<'_>) -> rusqlite::Result<u64> {
+    // What is open is counted from the seal on: an upload does not expire.
+    let due: Vec<i64> = step.due(
+        "SELECT batch FROM batch WHERE expire_ms IS NOT NULL AND open > 0 AND expire_ms <= ?1 \
+         ORDER BY expire_ms LIMIT ?2",
+        "SELECT batch FROM batch WHERE expire_ms IS NOT NULL AND open > 0 AND expire_ms > ?1 \
+         ORDER BY expire_ms LIMIT ?2",
+        integer(millis(SCHEDULE_MAX)),
+        STEP,
+    )?;
+    for batch in &due {
+        step.cut_off(*batch, FinalState::Expired)?;
     }
     Ok(due.len() as u64)
 }

@@ -6,11 +6,7 @@ use super::{
     step::Step,
 };
 use crate::{
-    domain::{
-        batch::{BatchState, FinalCounts},
-        ids::BatchId,
-        message::FinalState,
-    },
+    domain::{batch::BatchState, ids::BatchId, message::FinalState},
     store::{Ring, WishError},
 };
 
@@ -50,28 +46,17 @@ impl EmbeddedStore {
     }
 }
 
-/// Cancels a batch, at the same cost whatever its size: the cursor goes to the end, and the
-/// messages behind it are counted at once; readers know them by `cut`, the first chunk closed so.
-/// The sweep closes parked chunks; held ones are closed when their worker lets go.
+/// Cancels a batch. One that has expired is closed already.
 pub(super) fn cancel(step: &mut Step<'_>, wished: &Wished) -> rusqlite::Result<Granted> {
     match wished.state {
         BatchState::Canceled => return Ok(Ok(())),
         over @ (BatchState::Completed | BatchState::Receiving) => return Ok(Err(over)),
         _ => {}
     }
-    let behind = step.row("SELECT behind FROM batch WHERE batch = ?1", [wished.batch], |row| {
-        super::columns::count(row, 0)
-    })?;
-    step.run(
-        "UPDATE batch SET state = 'canceled', cut = cursor, cut_ms = ?2, cursor = top, behind = 0, \
-         turn = NULL, due_ms = NULL, closing_ms = iif(EXISTS (SELECT 1 FROM chunk \
-         WHERE chunk >> 32 = ?1 AND due_ms IS NOT NULL), ?2, NULL) WHERE batch = ?1",
-        (wished.batch, step.now),
-    )?;
-    let mut moved = FinalCounts::default();
-    moved.add(FinalState::Canceled, behind.unwrap_or(0));
-    step.finish(wished.batch, &moved, 0)?;
-    step.rings.push(Ring::Wish(wished.id));
+    let sql = "UPDATE batch SET state = 'canceled' WHERE batch = ?1 RETURNING closes IS NULL";
+    if step.row(sql, [wished.batch], |row| row.get(0))? == Some(true) {
+        step.cut_off(wished.batch, FinalState::Canceled)?;
+    }
     Ok(Ok(()))
 }
 

@@ -151,6 +151,7 @@ impl RedisStore {
         let [closed_later] = self.step(&scripts::CLOSE, key, |call| _ = call.arg(STEP)).await?;
         let [batches_due] = self.step(&scripts::FORWARD, key, |call| _ = call.arg(STEP)).await?;
         let [batches_begun] = self.step(&scripts::START, key, |call| _ = call.arg(STEP)).await?;
+        let [batches_expired] = self.step(&scripts::EXPIRE, key, |call| _ = call.arg(STEP)).await?;
         let [uploads_dropped] = self
             .step(&scripts::EXPEL, key, |call| {
                 call.arg(self.upload_lease_ms()).arg(STEP);
@@ -166,13 +167,21 @@ impl RedisStore {
                 call.arg(STEP).arg(LOOKED_AT_MAX).arg(millis(ORDER_KNOWN));
             })
             .await?;
-        let full =
-            [leases_lost, closed_later, batches_due, batches_begun, uploads_dropped, chunks_purged];
+        let full = [
+            leases_lost,
+            closed_later,
+            batches_due,
+            batches_begun,
+            batches_expired,
+            uploads_dropped,
+            chunks_purged,
+        ];
         Ok(Swept {
             leases_lost,
             chunks_closed: closed + closed_later,
             batches_due,
             batches_begun,
+            batches_expired,
             uploads_dropped,
             batches_purged,
             events_replayed,
@@ -247,6 +256,7 @@ fn wish(word: &str) -> Result<Wish, StoreError> {
         "go" => Ok(Wish::Go),
         "pause" => Ok(Wish::Pause),
         "cancel" => Ok(Wish::Cancel),
+        "expire" => Ok(Wish::Expire),
         other => Err(codec::unexpected(other)),
     }
 }

@@ -16,7 +16,8 @@
 //! | `P claims` | hash | nonce → `<batch>:<chunk>`, while the lease lasts |
 //! | `P due` | zset | batches by when their next parked chunk is due, ms |
 //! | `P scheduled` | zset | batches that wait for their time, by it, ms |
-//! | `P closing` | zset | canceled batches with chunks left to close |
+//! | `P expiry` | zset | batches by when what has not left of them expires, ms |
+//! | `P closing` | zset | canceled and expired batches with chunks left to close |
 //! | `P uploads` | zset | unsealed batches by when their upload's lease ends, ms |
 //! | `P hosts` | zset | hosts of receivers by when there is an event to take, ms |
 //! | `P wait:<host>` | zset | its pending events by when the next attempt is due, ms |

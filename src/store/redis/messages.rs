@@ -9,8 +9,15 @@ use super::{
     link::Link,
 };
 use crate::{
-    domain::{ids::BatchId, message::MessageState, time::UnixMs},
-    store::{MessageView, StoreError, stored::StoredChunk},
+    domain::{
+        ids::BatchId,
+        message::{FinalState, MessageState},
+        time::UnixMs,
+    },
+    store::{
+        MessageView, StoreError,
+        stored::{Closed, StoredChunk},
+    },
 };
 
 /// What all messages of a batch share.
@@ -19,8 +26,8 @@ struct Whole {
     total: u32,
     /// The first index of each chunk.
     firsts: Vec<u32>,
-    /// The first chunk that cancel closed, and when.
-    cut: Option<(usize, UnixMs)>,
+    /// The first chunk that was never claimed when the batch was closed, when, and how.
+    cut: Option<(usize, UnixMs, FinalState)>,
 }
 
 /// See [`crate::store::Reading::messages`].
@@ -58,11 +65,14 @@ impl Whole {
             return Ok(None);
         }
         let cut = codec::word(&fields, "cut").and_then(|cut| cut.parse().ok());
+        let closes =
+            codec::count(&fields, "closes").try_into().ok().and_then(FinalState::from_byte);
+        let cut_at = UnixMs(codec::count(&fields, "cut_ms"));
         Ok(Some(Self {
             id,
             total: u32::try_from(codec::count(&fields, "total")).unwrap_or(u32::MAX),
             firsts: firsts.as_chunks().0.iter().map(|first| u32::from_be_bytes(*first)).collect(),
-            cut: cut.map(|cut| (cut, UnixMs(codec::count(&fields, "cut_ms")))),
+            cut: cut.zip(closes).map(|(cut, closes)| (cut, cut_at, closes)),
         }))
     }
 
@@ -84,7 +94,7 @@ impl Whole {
             recipients: next()?,
             log: next()?,
             held: next()?.ends_with(b" H"),
-            canceled: self.cut.map(|(cut, at)| (at, number >= cut)),
+            closed: self.cut.map(|(cut, at, state)| Closed { at, state, wholly: number >= cut }),
         })
     }
 }

@@ -61,6 +61,7 @@ scripts! {
     RECOVER: LIB, "recover";
     CLOSE: LIB, "close";
     ERASE: LIB, "erase";
+    EXPIRE: LIB, "expire";
     FORWARD: LIB, "forward";
     START: LIB, "start";
     EXPEL: LIB, "expel";

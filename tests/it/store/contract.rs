@@ -79,6 +79,9 @@ cases! {
             a_paused_batch_is_not_claimed_until_it_is_resumed
             a_batch_waits_for_its_time
             a_batch_that_waits_can_be_paused_and_canceled
+            what_was_never_claimed_expires_at_once
+            what_is_parked_or_held_expires_as_it_comes_back
+            a_batch_that_has_expired_can_be_canceled
             a_batch_is_erased_once_nothing_is_left_to_be_told
             a_wish_reaches_who_holds_the_batch
             a_wish_for_what_is_over_is_refused

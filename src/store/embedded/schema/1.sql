@@ -55,19 +55,22 @@ CREATE TABLE batch (
   ended_7    INTEGER NOT NULL DEFAULT 0,
   cursor     INTEGER NOT NULL DEFAULT 0, -- the first chunk that was never claimed
   behind     INTEGER NOT NULL DEFAULT 0, -- open messages from the cursor on
-  cut        INTEGER,                    -- the first chunk that cancel closed by moving the cursor
-  cut_ms     INTEGER,                    -- when the batch was canceled
+  closes     INTEGER,                    -- the state byte that open messages end with from now on
+  cut        INTEGER,                    -- the first chunk that was closed by moving the cursor
+  cut_ms     INTEGER,                    -- when that was
   send_ms    INTEGER,                    -- when its first message may leave
+  expire_ms  INTEGER,                    -- when what has not left expires, until the batch is closed
   started_ms INTEGER, completed_ms INTEGER,
   turn       INTEGER,                    -- its place in its account's ring
   due_ms     INTEGER,                    -- when its next parked chunk is due
-  closing_ms INTEGER,                    -- canceled then, with parked chunks left to close
+  closing_ms INTEGER,                    -- closed then, with parked chunks left to close
   purge_ms   INTEGER                     -- when it is erased
 );
 CREATE INDEX batch_list ON batch (account, id) WHERE state != 'dropped';
 CREATE INDEX batch_ring ON batch (provider, account, turn) WHERE turn IS NOT NULL;
 CREATE INDEX batch_due ON batch (due_ms) WHERE due_ms IS NOT NULL;
 CREATE INDEX batch_send ON batch (send_ms) WHERE state = 'scheduled';
+CREATE INDEX batch_expire ON batch (expire_ms) WHERE expire_ms IS NOT NULL AND open > 0;
 CREATE INDEX batch_upload ON batch (upload_ms) WHERE upload_ms IS NOT NULL;
 CREATE INDEX batch_closing ON batch (closing_ms) WHERE closing_ms IS NOT NULL;
 CREATE INDEX batch_purge ON batch (purge_ms) WHERE purge_ms IS NOT NULL;

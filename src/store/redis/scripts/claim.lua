@@ -74,9 +74,9 @@ for _ = 1, 32 do
     redis.call('ZREM', accounts, account)
   else
     local key = batch_key(id)
-    local state = redis.call('HGET', key, 'state')
+    local b = redis.call('HMGET', key, 'state', 'closes')
     local n, fresh
-    if state == 'queued' or state == 'running' then n, fresh = next_chunk(id, key) end
+    if not b[2] and (b[1] == 'queued' or b[1] == 'running') then n, fresh = next_chunk(id, key) end
     if not n then
       redis.call('ZREM', batches, id)
     else

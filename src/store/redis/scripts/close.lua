@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Closes parked and returned chunks of a canceled batch.
+-- Closes parked and returned chunks of a batch that was canceled or has expired.
 --
 -- KEYS 1 partition
 -- ARGV 1 at most so many

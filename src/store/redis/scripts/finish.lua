@@ -10,7 +10,7 @@
 -- the batch if they were the last ones. To be called once a step, after every other change of it.
 -- Gives true if the batch completed.
 local function finish(id, key, moved, now)
-  local b = redis.call('HMGET', key, 'provider', 'state', 'callback', 'wants')
+  local b = redis.call('HMGET', key, 'provider', 'state', 'callback', 'wants', 'expire_ms')
   local sum = 0
   for byte, n in pairs(moved) do
     if n > 0 then
@@ -28,8 +28,29 @@ local function finish(id, key, moved, now)
   if redis.call('HSETNX', key, 'completed_ms', now) == 0 then return false end
   if b[2] ~= 'canceled' then redis.call('HSET', key, 'state', 'completed') end
   leave(id, key)
+  if b[5] then redis.call('ZREM', P .. 'expiry', id) end
   if b[3] == 'pending' then tell_end(id, key, b[4] or '', now) else keep_on(id, key, now) end
   return true
+end
+
+-- Ends what never left, with the final state `byte`, at the same cost whatever the batch's size: the
+-- cursor goes to the end, and the messages behind it are counted at once; readers know them by `cut`,
+-- the first chunk closed so, and `closes`. Parked chunks are closed by `close`, held ones when their
+-- worker lets go.
+local function cut_off(id, key, byte, now)
+  local b = redis.call('HMGET', key, 'cursor', 'chunks', 'behind')
+  redis.call('HSET', key, 'closes', byte, 'cut', b[1], 'cut_ms', now, 'cursor', b[2], 'behind', 0)
+  leave(id, key)
+  for _, set in ipairs({ 'due', 'scheduled', 'expiry' }) do redis.call('ZREM', P .. set, id) end
+  if redis.call('ZCARD', key .. ':q') > 0 then redis.call('ZADD', P .. 'closing', now, id) end
+  finish(id, key, { [byte] = tonumber(b[3]) }, now)
+  ring('wish ' .. id)
+end
+
+-- What the workers of a batch are to do.
+local function wish_of(state, closes)
+  if closes then return closes == '5' and 'expire' or 'cancel' end
+  return state == 'paused' and 'pause' or 'go'
 end
 
 -- Messages in workers' hands: `n` more of them (or fewer, if negative).
@@ -67,9 +88,10 @@ local function drop_lease(id, n, token)
   redis.call('HDEL', P .. 'claims', string.match(token, '%-(.*)$'))
 end
 
--- Ends every open message of a chunk: `canceled`, or `unknown` if an earlier try may have been
--- accepted. Adds them to `moved`.
+-- Ends every open message of a chunk as the batch closes: `canceled` or `expired`, or `unknown` if an
+-- earlier try may have been accepted. Adds them to `moved`.
 local function close_chunk(id, n, moved)
+  local closes = tonumber(redis.call('HGET', batch_key(id), 'closes'))
   local key, waiting_key = chunk_key(id, 's', n), chunk_key(id, 'w', n)
   local states, parts, at, doubtful = redis.call('GET', key) or '', {}, 1, {}
   local waiting = redis.call('HGETALL', waiting_key)
@@ -85,10 +107,10 @@ local function close_chunk(id, n, moved)
     end
   end
   parts[#parts + 1] = string.sub(states, at)
-  local closed, canceled = string.gsub(table.concat(parts), '%z', '\6')
+  local closed, ended = string.gsub(table.concat(parts), '%z', string.char(closes))
   if closed ~= states then redis.call('SET', key, closed) end
   redis.call('DEL', waiting_key)
-  moved[6] = (moved[6] or 0) + canceled
+  moved[closes] = (moved[closes] or 0) + ended
 end
 
 -- How many messages are open. What is final is counted: a fresh chunk has none of it, and the

@@ -3,7 +3,7 @@
 --
 -- KEYS 1 partition
 -- ARGV 1 lease, ms  then for each chunk: batch, chunk, token
--- Returns for each chunk 'go' | 'pause' | 'cancel' | 'lost'
+-- Returns for each chunk 'go' | 'pause' | 'cancel' | 'expire' | 'lost'
 
 local deadline = lease_until(now_ms(), ARGV[1])
 local standings = {}
@@ -13,8 +13,7 @@ for i = 2, #ARGV, 3 do
   local standing = 'lost'
   if lease and lease.token == ARGV[i + 2] and lease.standing == 'H' then
     redis.call('ZADD', P .. 'leases', deadline, id .. ':' .. n)
-    local state = redis.call('HGET', batch_key(id), 'state')
-    standing = state == 'paused' and 'pause' or state == 'canceled' and 'cancel' or 'go'
+    standing = wish_of(unpack(redis.call('HMGET', batch_key(id), 'state', 'closes')))
   end
   standings[#standings + 1] = standing
 end

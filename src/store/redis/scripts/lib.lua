@@ -23,7 +23,7 @@ end
 -- A parked chunk is looked at again after this long at the latest.
 local PARK_MAX_MS = 900000
 
--- A batch waits for its time no longer than this.
+-- A batch waits for its time, and lasts from its beginning, no longer than this.
 local SCHEDULE_MAX_MS = 366 * 86400000
 
 local function ring(word) redis.call('PUBLISH', 'rb:bell', word) end

@@ -6,7 +6,7 @@
 --      6 idempotency key, '' for none  7 spec  8 retention, ms  9 reference
 --      10 the callback's host, '' if none is wanted  11 what else is told: 'd', 'f', 'p' of
 --      dispatched, failures, progress  12 percent between reports  13 ms between reports, or ''
---      14 when to begin, ms, or ''
+--      14 when to begin, ms, or ''  15 when to end what has not left, ms, or ''
 -- Returns {'new'} | {'replayed', batch, body hash} | {'under way'}
 
 local id, token = ARGV[1], ARGV[2]
@@ -36,6 +36,7 @@ if ARGV[10] ~= '' then
   if ARGV[13] ~= '' then redis.call('HSET', key, 'tell_every', ARGV[13]) end
 end
 if ARGV[14] ~= '' then redis.call('HSET', key, 'send_ms', ARGV[14]) end
+if ARGV[15] ~= '' then redis.call('HSET', key, 'expire_ms', ARGV[15]) end
 if claim then
   redis.call('SET', claim, id)
   redis.call('HSET', key, 'claim', claim)

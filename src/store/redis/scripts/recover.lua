@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Takes back chunks whose leases ran out: they can be claimed again at once, or are closed if
--- their batch was canceled meanwhile.
+-- their batch was canceled or has expired meanwhile.
 --
 -- KEYS 1 partition
 -- ARGV 1 lease, ms  2 at most so many
@@ -21,14 +21,14 @@ for _, member in ipairs(late) do
     drop_lease(id, n, lease.token)
     redis.call('HINCRBY', P .. 'stats', 'leases_lost', 1)
     sending(key, -open_in(redis.call('GET', chunk_key(id, 's', n))))
-    local state = redis.call('HGET', key, 'state')
+    local b = redis.call('HMGET', key, 'state', 'closes')
     local moved = {}
-    if state == 'canceled' then
+    if b[2] then
       close_chunk(id, n, moved)
       closed = closed + 1
     else
       redis.call('ZADD', key .. ':q', now, n)
-      if state == 'running' then enter(id, key) end
+      if b[1] == 'running' then enter(id, key) end
     end
     finish(id, key, moved, now)
   end

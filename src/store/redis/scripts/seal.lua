@@ -9,7 +9,7 @@
 local id = ARGV[1]
 local key = batch_key(id)
 local b = redis.call('HMGET', key, 'token', 'state', 'chunks', 'total', 'failed', 'provider',
-  'tell_percent', 'tell_every')
+  'tell_percent', 'tell_every', 'expire_ms')
 if b[1] ~= ARGV[2] then return 'gone' end
 if b[2] ~= 'receiving' then return redis.call('HEXISTS', key, 'hash') == 1 and 'sealed' or 'gone' end
 if tonumber(b[3]) ~= tonumber(ARGV[3]) then return 'gone' end
@@ -27,6 +27,9 @@ redis.call('HSET', key, 'state', 'queued', 'hash', ARGV[4], 'open', total,
   'behind', total - failed, 'cursor', 0, 'sending', 0)
 redis.call('HINCRBY', P .. 'stats', b[6] .. ':open', total)
 redis.call('ZREM', P .. 'uploads', id)
-if failed < total then begin(id, key, now) end
+if failed < total then
+  begin(id, key, now)
+  if b[9] then redis.call('ZADD', P .. 'expiry', b[9], id) end
+end
 finish(id, key, { [4] = failed }, now)
 return 'sealed'

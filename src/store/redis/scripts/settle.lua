@@ -9,24 +9,18 @@
 --      6 records for the chunk's log
 --      7 '' to go on holding, else when the chunk may be claimed again, ms (0: at once)
 --      then for each message that waits: place, what is known of it
--- Returns 'go' | 'pause' | 'cancel' (applied, and what the client wishes) | 'done' | 'completed'
+-- Returns 'go' | 'pause' | 'cancel' | 'expire' (applied, and what the client wishes) | 'done' | 'completed'
 --         (done, and with it the batch) | 'lost' | 'behind <sequence>'
 
 local id, n = ARGV[1], ARGV[2]
 local key = batch_key(id)
 local sequence, release = tonumber(ARGV[4]), tonumber(ARGV[7])
 local lease = read_lease(id, n)
-local b = redis.call('HMGET', key, 'state', 'wants')
-local state = b[1]
-
-local function wish()
-  if state == 'paused' then return 'pause' end
-  if state == 'canceled' then return 'cancel' end
-  return 'go'
-end
+local b = redis.call('HMGET', key, 'state', 'wants', 'closes')
+local state, wish = b[1], wish_of(b[1], b[3])
 
 if not lease or lease.token ~= ARGV[3] then return 'lost' end
-if sequence <= lease.sequence then return lease.standing == 'D' and 'done' or wish() end
+if sequence <= lease.sequence then return lease.standing == 'D' and 'done' or wish end
 if lease.standing ~= 'H' then return 'lost' end
 if sequence > lease.sequence + 1 then return 'behind ' .. lease.sequence end
 
@@ -63,7 +57,7 @@ for i = 8, #ARGV, 2 do redis.call('HSET', chunk_key(id, 'w', n), ARGV[i], ARGV[i
 local done, leaving = not string.find(states, '%z'), ended
 if release and not done then
   leaving = leaving + open_in(states)
-  if state == 'canceled' then
+  if b[3] then
     close_chunk(id, n, moved)
     done = true
   end
@@ -95,4 +89,4 @@ if #failures > 0 then
   tell_failures(id, key, failures, now)
 end
 if finish(id, key, moved, now) then return 'completed' end
-return lease.standing == 'D' and 'done' or wish()
+return lease.standing == 'D' and 'done' or wish

@@ -7,7 +7,7 @@ use ringback::{
     domain::{
         batch::{BatchSpec, BatchState, CallbackState},
         ids::BatchId,
-        message::{FinalState, MessageState},
+        message::{FinalState, MessageState, Open},
         time::UnixMs,
     },
     store::{Draft, Holding, Release, Settled, Settlement, Standing, Verdict, Wish, WishError},
@@ -136,9 +136,18 @@ pub(super) async fn a_wish_for_what_is_over_is_refused(on: Fixture) {
 impl Fixture {
     /// A batch that begins so long from now.
     async fn scheduled(&self, ahead_ms: u64) -> BatchId {
-        let draft = self.draft(true);
         let send_at = Some(UnixMs(Clock::system().now().0 + ahead_ms));
-        let draft = Draft { spec: BatchSpec { send_at, ..draft.spec.clone() }, ..draft };
+        self.accept_at(BatchSpec { send_at, ..self.spec(true) }).await
+    }
+
+    /// A batch that expires so long from now.
+    async fn expiring(&self, ahead_ms: u64) -> BatchId {
+        let expire_at = Some(UnixMs(Clock::system().now().0 + ahead_ms));
+        self.accept_at(BatchSpec { expire_at, ..self.spec(true) }).await
+    }
+
+    async fn accept_at(&self, spec: BatchSpec) -> BatchId {
+        let draft = Draft { spec, ..self.draft(true) };
         self.accept_draft(&draft, &THREE, 2).await
     }
 
@@ -207,4 +216,77 @@ pub(super) async fn a_batch_is_erased_once_nothing_is_left_to_be_told(on: Fixtur
     assert_eq!(on.sweep().await.batches_purged, 1);
     assert!(matches!(intake.erase(ACCOUNT, id).await, Err(WishError::NotFound)));
     assert_eq!(on.raw.contents().await, before, "something was left behind");
+}
+
+pub(super) async fn what_was_never_claimed_expires_at_once(on: Fixture) {
+    let id = on.expiring(200).await;
+    assert_eq!(on.sweep().await.batches_expired, 0);
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(on.sweep().await.batches_expired, 1);
+    assert_eq!(on.sweep().await.batches_expired, 0);
+    let batch = on.batch(id).await;
+    assert_eq!((batch.state, batch.counts.ended[FinalState::Expired]), (BatchState::Completed, 3));
+    assert!(batch.completed_at.is_some());
+    assert_eq!(on.raw.events(id).await, 1);
+    assert!(on.claim().await.is_none());
+    let (messages, _) = on.store.reading.messages(id, None, 0, 10).await.expect("messages");
+    assert!(messages.iter().all(|message| message.state == MessageState::Expired), "{messages:?}");
+    // One that is over by then is left as it is, and one that waits for its time expires too.
+    let over = on.expiring(100).await;
+    for _ in 0..2 {
+        on.settle(&all_sent(&on.claim().await.expect("a chunk"))).await;
+    }
+    let far = Some(UnixMs(Clock::system().now().0 + 3_600_000));
+    let expire_at = Some(UnixMs(Clock::system().now().0 + 100));
+    let spec = BatchSpec { send_at: far, expire_at, ..on.spec(true) };
+    let waiting = on.accept_at(spec).await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(on.sweep().await.batches_expired, 1);
+    assert_eq!(on.batch(over).await.counts.ended[FinalState::Sent], 3);
+    assert_eq!(on.batch(waiting).await.counts.ended[FinalState::Expired], 3);
+}
+
+pub(super) async fn what_is_parked_or_held_expires_as_it_comes_back(on: Fixture) {
+    let id = on.expiring(200).await;
+    let first = on.claim().await.expect("a chunk");
+    let doubtful = Open { maybe_accepted: true, ..waiting(0, 1).open };
+    let parked = Settlement {
+        waiting: vec![ringback::store::Waiting { open: doubtful, ..waiting(0, 1) }, waiting(1, 1)],
+        release: Some(Release::At(UnixMs(first.now.0 + 60_000))),
+        ..settlement(&first)
+    };
+    on.settle(&parked).await;
+    let held = on.claim().await.expect("the other chunk");
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    let swept = on.sweep().await;
+    assert_eq!((swept.batches_expired, swept.chunks_closed), (1, 0));
+    assert_eq!(on.sweep().await.chunks_closed, 1);
+    let counts = on.batch(id).await.counts;
+    assert_eq!(counts.ended[FinalState::Expired], 1);
+    assert_eq!(counts.ended[FinalState::Unknown], 1, "it may have been accepted");
+    let holding = Holding { batch: id, chunk: held.chunk, token: held.token.clone() };
+    let standing = on.store.dispatch.hold(&[holding]).await.expect("standings");
+    assert_eq!(standing, [Standing::Held(Wish::Expire)]);
+    let back = Settlement { release: Some(Release::Now), ..settlement(&held) };
+    assert_eq!(on.settle(&back).await, Settled::Done { completed: true });
+    let batch = on.batch(id).await;
+    assert_eq!((batch.state, batch.counts.sending), (BatchState::Completed, 0));
+    assert_eq!(batch.counts.ended[FinalState::Expired], 2);
+    assert_eq!(on.raw.events(id).await, 1);
+}
+
+pub(super) async fn a_batch_that_has_expired_can_be_canceled(on: Fixture) {
+    let id = on.expiring(100).await;
+    let held = on.claim().await.expect("a chunk");
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    on.sweep().await;
+    on.store.intake.pause(ACCOUNT, id).await.expect("paused");
+    on.store.intake.resume(ACCOUNT, id).await.expect("resumed");
+    assert!(on.claim().await.is_none());
+    on.store.intake.cancel(ACCOUNT, id).await.expect("canceled");
+    let back = Settlement { release: Some(Release::Now), ..settlement(&held) };
+    assert_eq!(on.settle(&back).await, Settled::Done { completed: true });
+    let batch = on.batch(id).await;
+    assert_eq!((batch.state, batch.counts.ended[FinalState::Expired]), (BatchState::Canceled, 3));
+    assert_eq!(on.raw.events(id).await, 1);
 }
