@@ -44,6 +44,9 @@ enum Step {
     Cancel {
         batch: usize,
     },
+    Expire {
+        batch: usize,
+    },
     Pause {
         batch: usize,
     },
@@ -128,6 +131,7 @@ fn steps(interruptions: &'static [Step]) -> impl Strategy<Value = Vec<Step>> {
         2 => choice.clone().prop_map(|held| Step::Crash { held }),
         1 => Just(Step::ComeDue),
         1 => choice.clone().prop_map(|batch| Step::Cancel { batch }),
+        1 => choice.clone().prop_map(|batch| Step::Expire { batch }),
         1 => choice.clone().prop_map(|batch| Step::Pause { batch }),
         1 => choice.prop_map(|batch| Step::Resume { batch }),
         2 => prop::sample::select(interruptions),

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use ringback::{
+    clock::Clock,
     domain::{
-        batch::{Batch, BatchState},
+        batch::{Batch, BatchSpec, BatchState},
         ids::BatchId,
         message::FinalState,
         time::UnixMs,
     },
-    store::{Claimed, Release, Settled, Settlement, WishError},
+    store::{Claimed, Draft, Release, Settled, Settlement, WishError},
 };
 
 use super::{End, Step};
@@ -29,7 +30,8 @@ struct Modeled {
     firsts: Vec<usize>,
     /// Which chunks were ever claimed.
     claimed: Vec<bool>,
-    canceled: bool,
+    /// How its open messages are closed, once it was canceled or has expired.
+    closes: Option<FinalState>,
     paused: bool,
 }
 
@@ -68,6 +70,7 @@ impl World {
             Step::Recover => self.recover().await,
             Step::ComeDue => self.come_due().await,
             Step::Cancel { batch } => self.cancel(batch).await,
+            Step::Expire { batch } => self.expire(batch).await,
             Step::Pause { batch } => self.pause(batch, true).await,
             Step::Resume { batch } => self.pause(batch, false).await,
             Step::Reopen => return self.reopened().await,
@@ -80,7 +83,11 @@ impl World {
         for nth in 0..invalid.min(messages) {
             recipients[nth * messages / invalid.max(1)] = "nobody";
         }
-        let id = self.on.accept(&recipients, chunk_size).await;
+        let draft = self.on.draft(true);
+        // It never does by itself.
+        let expire_at = Some(UnixMs(Clock::system().now().0 + 86_400_000));
+        let draft = Draft { spec: BatchSpec { expire_at, ..draft.spec.clone() }, ..draft };
+        let id = self.on.accept_draft(&draft, &recipients, chunk_size).await;
         let ended = recipients.iter().map(|to| (*to == "nobody").then_some(FinalState::Failed));
         let firsts: Vec<_> = (0..messages).step_by(usize::from(chunk_size)).collect();
         let claimed = vec![false; firsts.len()];
@@ -92,7 +99,7 @@ impl World {
         let nonce = rand::random();
         let Some(claimed) = self.on.claim_with(nonce).await else { return };
         let batch = self.modeled(claimed.batch);
-        assert!(!batch.canceled && !batch.paused, "claimed of a batch that stands still");
+        assert!(batch.closes.is_none() && !batch.paused, "claimed of a batch that stands still");
         let first = batch.firsts[claimed.chunk as usize];
         assert_eq!(claimed.first as usize, first);
         batch.claimed[claimed.chunk as usize] = true;
@@ -152,9 +159,9 @@ impl World {
         for (place, state) in ended {
             batch.ended[first + usize::from(*place)].get_or_insert(*state);
         }
-        if released && batch.canceled {
+        if let Some(state) = batch.closes.filter(|_| released) {
             for message in &mut batch.ended[first..first + messages] {
-                message.get_or_insert(FinalState::Canceled);
+                message.get_or_insert(state);
             }
         }
     }
@@ -204,7 +211,7 @@ impl World {
         self.dead.append(&mut self.held);
         self.dead.append(&mut self.crashed);
         for (_, batch) in &mut self.batches {
-            if batch.canceled {
+            if batch.closes.is_some() {
                 batch.close_claimed();
             }
         }
@@ -225,11 +232,29 @@ impl World {
             Err(WishError::State(BatchState::Completed)) => return,
             Err(error) => panic!("{error}"),
         }
+        self.close(at, FinalState::Canceled).await;
+    }
+
+    async fn expire(&mut self, batch: usize) {
+        let Some(at) = pick(&self.batches, batch) else { return };
+        let (id, modeled) = &self.batches[at];
+        let is_over = modeled.ended.iter().all(Option::is_some);
+        self.on.raw.expire(*id).await;
+        let expired = self.on.sweep().await.batches_expired;
+        assert_eq!(expired, u64::from(!is_over && modeled.closes.is_none()));
+        if expired > 0 {
+            self.close(at, FinalState::Expired).await;
+        }
+    }
+
+    /// The store closes a batch, unless it did before.
+    async fn close(&mut self, at: usize, state: FinalState) {
+        let (id, _) = self.batches[at];
         // The sweep closes what is parked; what is held, or was when its worker died, stays.
         self.on.sweep().await;
         let out: Vec<_> = self.held.iter().chain(&self.crashed).map(Held::chunk).collect();
         let batch = &mut self.batches[at].1;
-        batch.canceled = true;
+        batch.closes.get_or_insert(state);
         let out: Vec<_> = out.iter().filter(|(of, _)| *of == id).map(|(_, chunk)| *chunk).collect();
         batch.close_all_but(&out, &self.on.raw.leased(id).await);
     }
@@ -326,8 +351,9 @@ impl Modeled {
     }
 
     fn close(&mut self, chunk: usize) {
+        let state = self.closes.expect("a closed batch");
         for message in self.chunk(chunk) {
-            message.get_or_insert(FinalState::Canceled);
+            message.get_or_insert(state);
         }
     }
 
@@ -337,7 +363,7 @@ impl Modeled {
         }
     }
 
-    /// Cancel closes every chunk but those under a lease.
+    /// Cancel and expiry close every chunk but those under a lease.
     fn close_all_but(&mut self, known: &[usize], leased: &[usize]) {
         for chunk in leased {
             assert!(known.contains(chunk), "a lease that nobody has");
