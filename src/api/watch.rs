@@ -1,7 +1,8 @@
 //! Batches that clients watch: by a long poll, or as a stream of events.
 //!
-//! However many watch a batch in this process, and however fast it runs, the store is asked for it
-//! four times a second, once for all of them, and only while somebody watches.
+//! However many watch a batch in this process, and however fast it runs, the store is asked for it at
+//! most four times a second, once for all of them, and only while somebody watches. What a look is told
+//! to costs by the watcher, so the more there are the less often it is.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -11,11 +12,9 @@ use std::{
 };
 
 use axum::{
+    body::Body,
     extract::State,
-    response::{
-        IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
+    response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -40,14 +39,18 @@ use super::{
 };
 use crate::{domain::ids::BatchId, store::Reading};
 
-/// How long between two looks at a batch that is watched.
+/// How long between two looks at a batch that is watched; by many, so long for each of them, that no
+/// more than 400 a second are told.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY_EACH: Duration = Duration::from_micros(2_500);
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(2);
 
 /// The longest that a client can have an answer wait.
 const WAIT_MAX: Duration = Duration::from_mins(5);
 
-/// How often a stream says that it is still there.
+/// How often a stream that has nothing to tell says that it is still there: by a comment.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
 /// The id of the last event of a stream.
 const OVER: &str = "completed";
@@ -58,6 +61,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
     json: Bytes,
+    /// The event that tells of it; made once for all who watch.
+    event: Bytes,
     /// A word for these very bytes.
     tag: Arc<str>,
     is_over: bool,
@@ -101,13 +106,16 @@ pub(super) async fn events(
     if seen == Some(OVER.as_bytes()) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let knows_this = seen == Some(shown.tag.as_bytes());
     let watched = app.watches.watch(&account, id, shown);
+    let knows_this = seen == Some(watched.borrow().tag.as_bytes());
     let events = events_of(watched, knows_this).take_until(app.shutdown.clone().cancelled_owned());
-    let alive = KeepAlive::new().interval(KEEP_ALIVE);
     // Nothing on the way is to hold events back.
-    let headers = [("x-accel-buffering", "no")];
-    Ok((headers, Sse::new(events).keep_alive(alive)).into_response())
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-cache"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(events)).into_response())
 }
 
 /// How long a client wants to wait.
@@ -120,20 +128,20 @@ pub(super) fn wait_time(text: &str) -> Result<Duration, &'static str> {
 fn events_of(
     mut watched: watch::Receiver<Shown>,
     knows_this: bool,
-) -> impl Stream<Item = Result<Event, Infallible>> {
+) -> impl Stream<Item = Result<Bytes, Infallible>> {
     if !knows_this {
         watched.mark_changed();
     }
     stream::unfold(Some(watched), |watched| async {
         let mut watched = watched?;
         if !watched.borrow().is_over {
-            watched.changed().await.ok()?;
+            match timeout(KEEP_ALIVE, watched.changed()).await {
+                Ok(seen) => seen.ok()?,
+                Err(_) => return Some((Ok(COMMENT), Some(watched))),
+            }
         }
         let shown = watched.borrow_and_update().clone();
-        let (name, id) = if shown.is_over { (OVER, OVER) } else { ("progress", &*shown.tag) };
-        // The resource is JSON on one line.
-        let event = Event::default().event(name).id(id).data(shown.text());
-        Some((Ok(event), (!shown.is_over).then_some(watched)))
+        Some((Ok(shown.event), (!shown.is_over).then_some(watched)))
     })
 }
 
@@ -144,8 +152,14 @@ impl Shown {
         // A resource is made of strings, numbers and JSON: it always renders.
         let json = serde_json::to_vec(batch).unwrap_or_default();
         let hash = hex(&sha256(&json));
-        let tag = hash.get(..32).unwrap_or_default().into();
-        Self { json: json.into(), tag, is_over: batch.completed_at.is_some() }
+        let tag = hash.get(..32).unwrap_or_default();
+        let is_over = batch.completed_at.is_some();
+        let (name, id) = if is_over { (OVER, OVER) } else { ("progress", tag) };
+        // The resource is one line: a line break within its strings is escaped, and one in the
+        // client's metadata is white space.
+        let data = String::from_utf8_lossy(&json).replace(['\r', '\n'], " ");
+        let event = format!("event: {name}\nid: {id}\ndata: {data}\n\n");
+        Self { tag: tag.into(), is_over, event: event.into(), json: json.into() }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -169,10 +183,6 @@ impl Shown {
             let quoted = tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"');
             tag == "*" || quoted.and_then(|tag| tag.strip_suffix('"')) == Some(&*self.tag)
         })
-    }
-
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.json).unwrap_or_default()
     }
 }
 
@@ -198,7 +208,8 @@ impl Watches {
         shown.clone()
     }
 
-    /// Watches a batch of the account's that was just seen as `shown`.
+    /// Watches a batch of the account's that was just seen as `shown`; what others who watch it saw
+    /// last stays, so that they are told of it no more often.
     fn watch(
         self: &Arc<Self>,
         account: &Account,
@@ -206,10 +217,7 @@ impl Watches {
         shown: Shown,
     ) -> watch::Receiver<Shown> {
         match self.open.lock().entry(id) {
-            Entry::Occupied(open) => {
-                see(open.get(), shown);
-                open.get().subscribe()
-            }
+            Entry::Occupied(open) => open.get().subscribe(),
             Entry::Vacant(place) => {
                 let (sender, watched) = watch::channel(shown);
                 place.insert(sender);
@@ -222,11 +230,11 @@ impl Watches {
 
     /// Looks at a batch as long as somebody watches it.
     async fn look(&self, account: &Account, id: BatchId) {
+        let mut wait = LOOK_EVERY;
         loop {
-            sleep(LOOK_EVERY).await;
-            if !self.is_watched(id) {
-                return;
-            }
+            sleep(wait).await;
+            let Some(watchers) = self.watchers(id) else { return };
+            wait = look_every(watchers);
             match self.reading.batch(&account.0, id).await {
                 Ok(Some(batch)) => {
                     if let Some(sender) = self.open.lock().get(&id) {
@@ -246,15 +254,21 @@ impl Watches {
         }
     }
 
-    /// Whether anybody watches it; it is forgotten if not.
-    fn is_watched(&self, id: BatchId) -> bool {
+    /// How many watch it; it is forgotten if nobody does.
+    fn watchers(&self, id: BatchId) -> Option<usize> {
         let mut open = self.open.lock();
-        let is_watched = open.get(&id).is_some_and(|sender| sender.receiver_count() > 0);
-        if !is_watched {
+        let watchers = open.get(&id).map_or(0, watch::Sender::receiver_count);
+        if watchers == 0 {
             open.remove(&id);
         }
-        is_watched
+        (watchers > 0).then_some(watchers)
     }
+}
+
+/// How long to wait for the next look at a batch that so many watch.
+fn look_every(watchers: usize) -> Duration {
+    let each = u32::try_from(watchers).unwrap_or(u32::MAX);
+    LOOK_EVERY_EACH.saturating_mul(each).clamp(LOOK_EVERY, LOOK_EVERY_MAX)
 }
 
 /// Shows those who watch a batch how it stands, if that is new.
@@ -273,7 +287,7 @@ mod tests {
     use super::*;
 
     fn shown(tag: &str, is_over: bool) -> Shown {
-        Shown { json: Bytes::from_static(b"{}"), tag: tag.into(), is_over }
+        Shown { json: Bytes::from_static(b"{}"), event: Bytes::new(), tag: tag.into(), is_over }
     }
 
     #[test]
@@ -302,6 +316,13 @@ mod tests {
         assert!(watched.borrow_and_update().is_over);
         see(&sender, shown("c", false));
         assert!(!watched.has_changed().unwrap());
+    }
+
+    #[test]
+    fn the_more_watch_the_less_often_they_are_told() {
+        for (watchers, ms) in [(1, 250), (100, 250), (200, 500), (usize::MAX, 2_000)] {
+            assert_eq!(look_every(watchers), Duration::from_millis(ms), "{watchers}");
+        }
     }
 
     #[test]

@@ -106,6 +106,10 @@ async fn a_stream_follows_a_batch_to_its_end(kind: Kind) {
     assert_eq!((again.status, again.text.as_str()), (204, ""));
     let told = follow(&scene, &id).await;
     assert_eq!(told.len(), 1, "{told:?}");
+    // A client's JSON may have line breaks; an event's data is one line.
+    let text = "{\"body\": \"Hi\", \"recipients\": [], \"metadata\": {\r\n\"a\":\n1}}";
+    let broken = scene.client.post("/v1/batches", &[], text).await.batch_id();
+    assert_eq!(follow(&scene, &broken).await[0].batch["metadata"], serde_json::json!({"a": 1}));
     let nothing = scene.client.get("/v1/batches/bat_01M850VKVVFR222NAP7FS08R00/events").await;
     assert_eq!(nothing.status, 404);
 }
