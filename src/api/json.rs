@@ -17,5 +17,5 @@ pub(super) use self::{
     object::{elements, headers, members},
     places::{Expect, Key, Place},
     syntax::{Flaw, raw, read},
-    values::{Value, check_text, next_text, text},
+    values::{Value, check_text, instant, next_text, text},
 };

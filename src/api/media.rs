@@ -1,12 +1,9 @@
 //! What a request says its body is, and small JSON bodies in one piece.
 
 use axum::body::Body;
-use http::{
-    HeaderMap, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
-};
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 
-use super::{App, body, json::Flaw, problem::Problem};
+use super::{App, body, json::Flaw, packed::Packing, problem::Problem};
 
 /// The longest small body, in bytes.
 const SMALL_BYTES_MAX: u64 = 64 * 1024;
@@ -15,16 +12,6 @@ const SMALL_BYTES_MAX: u64 = 64 * 1024;
 pub(super) fn media_type(headers: &HeaderMap) -> String {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     given.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
-}
-
-/// Refuses a body that is packed in any way.
-fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
-    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
-    if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Ok(());
-    }
-    let detail = "Send this body without a Content-Encoding.";
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail))
 }
 
 /// Collects a JSON body of at most 64 KiB.
@@ -38,7 +25,7 @@ pub(super) async fn small_json(
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return Err(Problem::new(status, "unsupported_media_type", detail));
     }
-    check_encoding(headers)?;
+    let body = Packing::read(headers)?.unpack(body, SMALL_BYTES_MAX);
     let patience = app.api.server.body_timeout;
     Ok(body::collect(body, SMALL_BYTES_MAX, &app.large_bodies, patience).await?.bytes)
 }

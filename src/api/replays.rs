@@ -5,14 +5,13 @@ use axum::{
     extract::{Request, State},
 };
 use http::{StatusCode, Uri};
-use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use super::{
     App, AppState,
     auth::Account,
     hosts::host,
-    json::{Faults, Pointer, members, raw, text},
+    json::{Faults, Pointer, instant, members, raw, text},
     media::small_json,
     model::{ProblemBody, ReplayCallbacks, ReplayState, ReplayedEvent},
     params::{BatchPath, Query, no_batch},
@@ -127,12 +126,7 @@ fn order(body: &[u8]) -> Result<ReplayOrder, Problem> {
 
 fn since(raw: &RawValue, root: &Pointer<'_>, faults: &mut Faults) -> Option<UnixMs> {
     let at = Pointer::Key(root, "since");
-    let instant = text(raw, &at, usize::MAX, faults)?.parse::<Timestamp>();
-    if instant.is_err() {
-        let detail = "this is an RFC 3339 time, as in 2026-12-01T09:00:00Z";
-        faults.add(&at, "invalid_value", detail);
-    }
-    instant.ok().map(UnixMs::from)
+    instant(&text(raw, &at, usize::MAX, faults)?, &at, faults)
 }
 
 fn state(raw: &RawValue, root: &Pointer<'_>, faults: &mut Faults) -> Option<ReplayState> {

@@ -60,6 +60,11 @@ async fn a_packed_batch_is_the_same_as_a_plain_one(kind: Kind) {
             assert_eq!((again.status, again.batch_id()), (200, plain.batch_id()));
         }
     }
+    // Small bodies go the same way.
+    let order = packed("gzip", br#"{"since": "2026-12-01T09:00:00Z"}"#).await;
+    let headers = [("content-type", JSON), ("content-encoding", "gzip")];
+    let ordered = scene.client.post("/v1/callbacks/replay", &headers, order).await;
+    assert_eq!(ordered.status, 202, "{}", ordered.text);
 }
 
 #[tokio::test]

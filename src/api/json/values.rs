@@ -8,6 +8,7 @@ use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
 use super::{Faults, Pointer};
+use crate::domain::time::UnixMs;
 
 /// A value whose JSON is well formed.
 #[derive(Debug, PartialEq)]
@@ -125,4 +126,14 @@ fn unescape(json: &str) -> Result<Cow<'_, str>, Unfit> {
     let text: String = serde_json::from_str(json).map_err(|_| Unfit::Surrogate)?;
     check_text(&text)?;
     Ok(Cow::Owned(text))
+}
+
+/// Reads an RFC 3339 time.
+pub(in crate::api) fn instant(text: &str, at: &Pointer<'_>, faults: &mut Faults) -> Option<UnixMs> {
+    let instant = text.parse::<jiff::Timestamp>();
+    if instant.is_err() {
+        let detail = "this is an RFC 3339 time, as in 2026-12-01T09:00:00Z";
+        faults.add(at, "invalid_value", detail);
+    }
+    instant.ok().map(UnixMs::from)
 }

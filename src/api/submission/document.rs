@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{
-        json::{Expect, Faults, Headers, Key, Place, Pointer, next_text},
+        json::{Expect, Faults, Headers, Key, Place, Pointer, instant, next_text},
         model::OnInvalid,
     },
     domain::{batch::BatchSpec, template::Template, time::UnixMs},
@@ -181,11 +181,11 @@ impl<'de> Root<'_, 'de> {
             }
             Field::SendAt => {
                 let text = next_text(members, &at, usize::MAX, faults)?;
-                document.send_at = text.and_then(|text| schedule::instant(&text, &at, faults));
+                document.send_at = text.and_then(|text| instant(&text, &at, faults));
             }
             Field::ExpireAt => {
                 let text = next_text(members, &at, usize::MAX, faults)?;
-                document.expire_at = text.and_then(|text| schedule::instant(&text, &at, faults));
+                document.expire_at = text.and_then(|text| instant(&text, &at, faults));
             }
             Field::Only(value) => {
                 let given = next_text(members, &at, usize::MAX, faults)?;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use crate::{
     api::json::{Faults, Pointer},
     domain::time::UnixMs,
@@ -11,16 +9,6 @@ use crate::{
 
 /// How far ahead a batch may begin or expire. The store allows for a day more.
 const AHEAD_MAX: Duration = Duration::from_hours(365 * 24);
-
-/// Reads an RFC 3339 time.
-pub(super) fn instant(text: &str, at: &Pointer<'_>, faults: &mut Faults) -> Option<UnixMs> {
-    let instant = text.parse::<Timestamp>();
-    if instant.is_err() {
-        let detail = "this is an RFC 3339 time, as in 2026-12-01T09:00:00Z";
-        faults.add(at, "invalid_value", detail);
-    }
-    instant.ok().map(UnixMs::from)
-}
 
 /// Judges when a batch is to begin and to expire. One whose time has passed begins at once.
 pub(super) fn judge(

@@ -1,7 +1,5 @@
 //! What clients wish of their batches: to cancel, pause and resume them.
 
-use std::time::Duration;
-
 use ringback::{
     clock::Clock,
     domain::{
@@ -133,6 +131,8 @@ pub(super) async fn a_wish_for_what_is_over_is_refused(on: Fixture) {
     assert!(matches!(refused, Err(WishError::State(BatchState::Completed))), "{refused:?}");
 }
 
+const AN_HOUR_MS: u64 = 3_600_000;
+
 impl Fixture {
     /// A batch that begins so long from now.
     async fn scheduled(&self, ahead_ms: u64) -> BatchId {
@@ -140,9 +140,9 @@ impl Fixture {
         self.accept_at(BatchSpec { send_at, ..self.spec(true) }).await
     }
 
-    /// A batch that expires so long from now.
-    async fn expiring(&self, ahead_ms: u64) -> BatchId {
-        let expire_at = Some(UnixMs(Clock::system().now().0 + ahead_ms));
+    /// A batch that expires in an hour.
+    async fn expiring(&self) -> BatchId {
+        let expire_at = Some(UnixMs(Clock::system().now().0 + AN_HOUR_MS));
         self.accept_at(BatchSpec { expire_at, ..self.spec(true) }).await
     }
 
@@ -157,11 +157,11 @@ impl Fixture {
 }
 
 pub(super) async fn a_batch_waits_for_its_time(on: Fixture) {
-    let id = on.scheduled(400).await;
+    let id = on.scheduled(AN_HOUR_MS).await;
     assert_eq!(on.state(id).await, BatchState::Scheduled);
     assert_eq!(on.sweep().await.batches_begun, 0);
     assert!(on.claim().await.is_none());
-    tokio::time::sleep(Duration::from_millis(450)).await;
+    on.raw.time_has_come(id).await;
     assert!(on.claim().await.is_none(), "the sweep has it begin");
     assert_eq!(on.sweep().await.batches_begun, 1);
     assert_eq!(on.state(id).await, BatchState::Queued);
@@ -178,20 +178,20 @@ pub(super) async fn a_batch_waits_for_its_time(on: Fixture) {
 
 pub(super) async fn a_batch_that_waits_can_be_paused_and_canceled(on: Fixture) {
     let intake = &on.store.intake;
-    let id = on.scheduled(300).await;
+    let id = on.scheduled(AN_HOUR_MS).await;
     intake.resume(ACCOUNT, id).await.expect("nothing to resume");
     intake.pause(ACCOUNT, id).await.expect("paused");
     assert_eq!(on.state(id).await, BatchState::Paused);
     intake.resume(ACCOUNT, id).await.expect("resumed");
     assert_eq!(on.state(id).await, BatchState::Scheduled);
     intake.pause(ACCOUNT, id).await.expect("paused again");
-    tokio::time::sleep(Duration::from_millis(350)).await;
+    on.raw.time_has_come(id).await;
     assert_eq!(on.sweep().await.batches_begun, 0, "it is paused");
     intake.resume(ACCOUNT, id).await.expect("resumed");
     assert_eq!(on.state(id).await, BatchState::Queued);
     assert_eq!(on.claim().await.expect("a chunk").batch, id);
 
-    let other = on.scheduled(3_600_000).await;
+    let other = on.scheduled(AN_HOUR_MS).await;
     intake.cancel(ACCOUNT, other).await.expect("canceled");
     let batch = on.batch(other).await;
     assert_eq!((batch.state, batch.started_at), (BatchState::Canceled, None));
@@ -219,9 +219,9 @@ pub(super) async fn a_batch_is_erased_once_nothing_is_left_to_be_told(on: Fixtur
 }
 
 pub(super) async fn what_was_never_claimed_expires_at_once(on: Fixture) {
-    let id = on.expiring(200).await;
+    let id = on.expiring().await;
     assert_eq!(on.sweep().await.batches_expired, 0);
-    tokio::time::sleep(Duration::from_millis(250)).await;
+    on.raw.expire(id).await;
     assert_eq!(on.sweep().await.batches_expired, 1);
     assert_eq!(on.sweep().await.batches_expired, 0);
     let batch = on.batch(id).await;
@@ -232,22 +232,22 @@ pub(super) async fn what_was_never_claimed_expires_at_once(on: Fixture) {
     let (messages, _) = on.store.reading.messages(id, None, 0, 10).await.expect("messages");
     assert!(messages.iter().all(|message| message.state == MessageState::Expired), "{messages:?}");
     // One that is over by then is left as it is, and one that waits for its time expires too.
-    let over = on.expiring(100).await;
+    let over = on.expiring().await;
     for _ in 0..2 {
         on.settle(&all_sent(&on.claim().await.expect("a chunk"))).await;
     }
-    let far = Some(UnixMs(Clock::system().now().0 + 3_600_000));
-    let expire_at = Some(UnixMs(Clock::system().now().0 + 100));
-    let spec = BatchSpec { send_at: far, expire_at, ..on.spec(true) };
-    let waiting = on.accept_at(spec).await;
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    let send_at = Some(UnixMs(Clock::system().now().0 + AN_HOUR_MS));
+    let expire_at = Some(UnixMs(Clock::system().now().0 + 2 * AN_HOUR_MS));
+    let waiting = on.accept_at(BatchSpec { send_at, expire_at, ..on.spec(true) }).await;
+    on.raw.expire(over).await;
+    on.raw.expire(waiting).await;
     assert_eq!(on.sweep().await.batches_expired, 1);
     assert_eq!(on.batch(over).await.counts.ended[FinalState::Sent], 3);
     assert_eq!(on.batch(waiting).await.counts.ended[FinalState::Expired], 3);
 }
 
 pub(super) async fn what_is_parked_or_held_expires_as_it_comes_back(on: Fixture) {
-    let id = on.expiring(200).await;
+    let id = on.expiring().await;
     let first = on.claim().await.expect("a chunk");
     let doubtful = Open { maybe_accepted: true, ..waiting(0, 1).open };
     let parked = Settlement {
@@ -257,7 +257,7 @@ pub(super) async fn what_is_parked_or_held_expires_as_it_comes_back(on: Fixture)
     };
     on.settle(&parked).await;
     let held = on.claim().await.expect("the other chunk");
-    tokio::time::sleep(Duration::from_millis(250)).await;
+    on.raw.expire(id).await;
     let swept = on.sweep().await;
     assert_eq!((swept.batches_expired, swept.chunks_closed), (1, 0));
     assert_eq!(on.sweep().await.chunks_closed, 1);
@@ -276,9 +276,9 @@ pub(super) async fn what_is_parked_or_held_expires_as_it_comes_back(on: Fixture)
 }
 
 pub(super) async fn a_batch_that_has_expired_can_be_canceled(on: Fixture) {
-    let id = on.expiring(100).await;
+    let id = on.expiring().await;
     let held = on.claim().await.expect("a chunk");
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    on.raw.expire(id).await;
     on.sweep().await;
     on.store.intake.pause(ACCOUNT, id).await.expect("paused");
     on.store.intake.resume(ACCOUNT, id).await.expect("resumed");
