@@ -38,12 +38,18 @@ struct ResetWanted;
 impl Hosted {
     /// Starts `host` on a free port.
     pub(super) fn start(host: Arc<impl Host>) -> Self {
-        Self::start_at(host, ([127, 0, 0, 1], super::free_port()).into())
+        // Somebody else may take a port between the look and the binding.
+        let bind = || std::net::TcpListener::bind(("127.0.0.1", super::free_port()));
+        let listener = std::iter::repeat_with(bind).take(10).find_map(Result::ok);
+        Self::start_on(host, listener.expect("a free port"))
     }
 
     /// Starts `host` at this address.
     pub(super) fn start_at(host: Arc<impl Host>, address: SocketAddr) -> Self {
-        let listener = std::net::TcpListener::bind(address).unwrap();
+        Self::start_on(host, std::net::TcpListener::bind(address).unwrap())
+    }
+
+    fn start_on(host: Arc<impl Host>, listener: std::net::TcpListener) -> Self {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (end, ended) = oneshot::channel();
