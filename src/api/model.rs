@@ -25,7 +25,7 @@ pub use webhook::{
 pub use crate::domain::event::CountsView;
 use crate::{
     domain::{
-        batch::{Batch, BatchState, CallbackState},
+        batch::{Batch, BatchState, CallbackState, Priority},
         ids::{BatchId, MessageId},
         message::MessageState,
         outcome::SendError,
@@ -46,6 +46,9 @@ pub struct BatchResource {
     pub reference: Option<String>,
     /// The provider its messages leave through.
     pub provider: String,
+    /// How often it has a turn, beside others.
+    #[serde(default)]
+    pub priority: Priority,
     /// How many messages are in each state.
     pub counts: CountsView,
     /// When it was created.
@@ -220,6 +223,7 @@ impl From<Batch> for BatchResource {
         Self {
             id: batch.id,
             state: batch.state,
+            priority: batch.spec.priority,
             counts: batch.counts.into(),
             created_at: batch.created_at().to_string(),
             send_at: batch.spec.send_at.map(|at| at.to_string()),

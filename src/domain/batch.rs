@@ -29,6 +29,24 @@ pub struct BatchSpec {
     pub send_at: Option<UnixMs>,
     /// When what has not left may leave no more.
     pub expire_at: Option<UnixMs>,
+    /// How often it has a turn, beside others.
+    pub priority: Priority,
+}
+
+/// How often a batch has a turn, beside batches of other priorities: of 21 turns high ones have 16,
+/// normal ones 4 and low ones 1. The numbers are those that the store keeps.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// For what can't wait.
+    High = 1,
+    /// For most.
+    #[default]
+    Normal = 2,
+    /// For what others may go before.
+    Low = 3,
 }
 
 /// Where, with which headers, and of what the client is told.
@@ -147,6 +165,31 @@ pub struct InvalidState;
 impl fmt::Debug for CallbackSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallbackSpec").finish_non_exhaustive()
+    }
+}
+
+// === impl Priority ===
+
+impl Priority {
+    /// All of them, the most urgent one first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// The word clients read and write.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+}
+
+impl std::str::FromStr for Priority {
+    type Err = InvalidState;
+
+    fn from_str(text: &str) -> Result<Self, InvalidState> {
+        Self::ALL.into_iter().find(|priority| priority.word() == text).ok_or(InvalidState)
     }
 }
 

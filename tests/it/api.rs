@@ -261,7 +261,7 @@ async fn everything_that_is_wrong_is_told_at_once() {
         "on_invalid": "shrug",
         "send_at": "2099-01-01T00:00:00Z",
         "expire_at": "2099-01-01T00:00:00Z",
-        "priority": "high",
+        "priority": "urgent",
         "delivery_guarantee": "at_most_once",
         "colour/~": "red"
     });
@@ -293,7 +293,7 @@ async fn everything_that_is_wrong_is_told_at_once() {
         ("/on_invalid", "invalid_value"),
         ("/send_at", "out_of_range"),
         ("/expire_at", "out_of_range"),
-        ("/priority", "not_supported"),
+        ("/priority", "invalid_value"),
         ("/delivery_guarantee", "not_supported"),
         ("/colour~1~0", "unknown_field"),
     ];

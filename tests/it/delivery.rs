@@ -24,6 +24,7 @@ on_each_store! {
     what_has_not_left_in_time_expires
     a_thousand_messages_are_sent_once_each_and_reported_once
     an_empty_batch_is_complete_at_once_and_reported
+    a_small_batch_does_not_wait_for_a_large_one
     what_fails_for_now_is_tried_again_until_it_is_sent
     when_the_tries_are_used_up_a_message_has_failed
     silence_is_an_unknown_outcome_and_is_tried_again_under_the_same_key
@@ -50,6 +51,26 @@ fn by_message(calls: Vec<Call>) -> HashMap<String, Vec<Call>> {
         by_message.entry(call.message_id.clone()).or_default().push(call);
     }
     by_message
+}
+
+async fn a_small_batch_does_not_wait_for_a_large_one(on: Kind) {
+    let scene =
+        Scene::start_on_with(on, |setup| setup.set("providers.carrier.rate", "100/s")).await;
+    let large = accepted(&scene.client, &scene.batch(numbers(0..100_000))).await;
+    shown_when(&scene.client, &large, "its first messages", |batch| batch["counts"]["sent"] != 0)
+        .await;
+    for (priority, within) in [("normal", 3_000), ("high", 1_500)] {
+        let mut small = scene.batch(numbers(0..10));
+        small["priority"] = priority.into();
+        let began = Instant::now();
+        let id = accepted(&scene.client, &small).await;
+        let report = scene.report(&id).await;
+        let took = began.elapsed();
+        assert_eq!(counts(&report), these([("sent", 10)]));
+        println!("a batch of 10, {priority}, beside 100,000 at 100/s: {took:?}");
+        assert!(took < Duration::from_millis(within), "{priority}: {took:?}");
+    }
+    assert_eq!(shown(&scene.client, &large).await["state"], "running");
 }
 
 async fn a_thousand_messages_are_sent_once_each_and_reported_once(on: Kind) {

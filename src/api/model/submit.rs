@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::EventType;
+use crate::domain::batch::Priority;
 
 /// A batch to be sent. Only `body` and `recipients` are required; `from` too, where the provider
 /// has no sender of its own and needs one.
@@ -73,6 +74,10 @@ pub struct SubmitBatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime, example = "2026-12-01T12:00:00Z")]
     pub expire_at: Option<String>,
+    /// How often it has a turn, beside batches of other priorities: of 21 turns high ones have 16,
+    /// normal ones 4 and low ones 1.
+    #[serde(default)]
+    pub priority: Priority,
     /// What becomes of recipients that are no E.164 numbers.
     #[serde(default)]
     pub on_invalid: OnInvalid,

@@ -18,7 +18,11 @@ use crate::{
         json::{Expect, Faults, Headers, Key, Place, Pointer, instant, next_text},
         model::OnInvalid,
     },
-    domain::{batch::BatchSpec, template::Template, time::UnixMs},
+    domain::{
+        batch::{BatchSpec, Priority},
+        template::Template,
+        time::UnixMs,
+    },
 };
 
 /// The longest body, in bytes.
@@ -43,7 +47,7 @@ const FIELDS: [(&str, Field); 21] = [
     ("reference", Field::Reference),
     ("metadata", Field::Metadata),
     ("on_invalid", Field::OnInvalid),
-    ("priority", Field::Only("normal")),
+    ("priority", Field::Priority),
     ("delivery_guarantee", Field::Only("at_least_once")),
     ("send_at", Field::SendAt),
     ("expire_at", Field::ExpireAt),
@@ -70,6 +74,7 @@ enum Field {
     OnInvalid,
     SendAt,
     ExpireAt,
+    Priority,
     /// Only this one value is built yet.
     Only(&'static str),
     /// Not built yet.
@@ -92,6 +97,7 @@ pub(super) struct Document<'de> {
     pub(super) on_invalid: OnInvalid,
     send_at: Option<UnixMs>,
     expire_at: Option<UnixMs>,
+    priority: Priority,
 }
 
 /// The place of the submission.
@@ -187,6 +193,13 @@ impl<'de> Root<'_, 'de> {
                 let text = next_text(members, &at, usize::MAX, faults)?;
                 document.expire_at = text.and_then(|text| instant(&text, &at, faults));
             }
+            Field::Priority => {
+                let word = next_text(members, &at, usize::MAX, faults)?;
+                match word.as_deref().map_or(Ok(Priority::default()), str::parse) {
+                    Ok(priority) => document.priority = priority,
+                    Err(_) => faults.add(&at, "invalid_value", "this is high, normal or low"),
+                }
+            }
             Field::Only(value) => {
                 let given = next_text(members, &at, usize::MAX, faults)?;
                 if given.is_some_and(|given| given != value) {
@@ -236,6 +249,7 @@ impl Document<'_> {
             metadata: self.metadata.map(str::to_owned),
             send_at: self.send_at,
             expire_at: self.expire_at,
+            priority: self.priority,
         }
     }
 

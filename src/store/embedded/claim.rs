@@ -1,6 +1,10 @@
-//! Claiming: the account at the head of a provider's ring, of its batches the one at the head;
-//! both then go to the tail. A parked or returned chunk that is due goes before the never-claimed
-//! ones.
+//! Claiming: of the priority that has its turn the account at the head of the ring, of its batches
+//! the one at the head; both then go to the tail. A parked or returned chunk that is due goes before
+//! the never-claimed ones.
+//!
+//! Priorities share the turns by weight (stride scheduling): each has a mark, which moves on by its
+//! stride with every turn it takes, and the one whose mark lies furthest back has the next turn. One
+//! that had nothing to do joins at the mark of the last turn, so that it saves up no turns.
 
 use super::{
     columns::{Id, chunk_key, instant, of_key},
@@ -16,10 +20,25 @@ use crate::{
 /// The most chunks, batches and accounts that one claim looks at.
 const LOOKS_MAX: usize = 32;
 
+/// How far a turn moves the mark of high, normal and low.
+const STRIDES: [i64; 3] = [1, 4, 16];
+
+/// A priority that has its turn.
+struct Turn {
+    /// As the file keeps it: 1 to 3.
+    priority: i64,
+    /// The mark of this turn.
+    mark: i64,
+    stride: i64,
+    /// Whether another priority waits for one.
+    contested: bool,
+}
+
 /// A batch that has its turn.
 struct Next {
     batch: i64,
     id: BatchId,
+    priority: i64,
     account: String,
     /// Whether its state lets it be claimed.
     claimable: bool,
@@ -44,8 +63,11 @@ pub(super) fn claim(
     }
     // Each look claims a chunk, passes one without an open message, or shortens a ring.
     for _ in 0..LOOKS_MAX {
-        let Some(account) = head_account(step, &claim.provider)? else { return Ok(None) };
-        let Some(next) = head_batch(step, &claim.provider, account)? else { continue };
+        let Some(turn) = next_turn(step, &claim.provider)? else { return Ok(None) };
+        let account = head_account(step, &claim.provider, turn.priority)?;
+        let Some(next) = head_batch(step, &claim.provider, turn.priority, account)? else {
+            continue;
+        };
         let Some(found) = next_chunk(step, &next)? else {
             step.run("UPDATE batch SET turn = NULL WHERE batch = ?1", [next.batch])?;
             continue;
@@ -54,6 +76,7 @@ pub(super) fn claim(
         let states: Option<Vec<u8>> = step.row(sql, [found.chunk], |row| row.get(0))?;
         let open = states.as_deref().map_or(0, open_in);
         if open > 0 {
+            turn.take(step, &claim.provider)?;
             return hold(step, claim, &next, &found, open, lease_ms).map(Some);
         }
     }
@@ -79,21 +102,56 @@ fn claimed_before(
     id.map(|id| read_claimed(step, id.0, chunk, token(turn, word(claim.nonce)))).transpose()
 }
 
-fn head_account(step: &Step<'_>, provider: &str) -> rusqlite::Result<Option<String>> {
-    let sql = "SELECT account FROM ring WHERE provider = ?1 ORDER BY turn LIMIT 1";
-    step.row(sql, [provider], |row| row.get(0))
+/// The priority that has its turn, if there is anything to claim.
+fn next_turn(step: &Step<'_>, provider: &str) -> rusqlite::Result<Option<Turn>> {
+    let marks = step.row(
+        "SELECT last_mark, mark_1, mark_2, mark_3, \
+         EXISTS (SELECT 1 FROM ring WHERE provider = ?1 AND priority = 1), \
+         EXISTS (SELECT 1 FROM ring WHERE provider = ?1 AND priority = 2), \
+         EXISTS (SELECT 1 FROM ring WHERE provider = ?1 AND priority = 3) \
+         FROM provider WHERE name = ?1",
+        [provider],
+        |row| {
+            let last: i64 = row.get(0)?;
+            let mut waiting = Vec::with_capacity(STRIDES.len());
+            for (column, (priority, stride)) in (1..).zip((1..).zip(STRIDES)) {
+                if row.get(column + STRIDES.len())? {
+                    waiting.push((row.get::<_, i64>(column)?.max(last), priority, stride));
+                }
+            }
+            Ok(waiting)
+        },
+    )?;
+    let waiting = marks.unwrap_or_default();
+    let contested = waiting.len() > 1;
+    let next = waiting.into_iter().min();
+    Ok(next.map(|(mark, priority, stride)| Turn { priority, mark, stride, contested }))
+}
+
+fn head_account(step: &Step<'_>, provider: &str, priority: i64) -> rusqlite::Result<String> {
+    let sql = "SELECT account FROM ring WHERE provider = ?1 AND priority = ?2 \
+               ORDER BY turn LIMIT 1";
+    let head = step.row(sql, (provider, priority), |row| row.get(0))?;
+    head.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
 /// An account without a batch leaves the ring.
-fn head_batch(step: &Step<'_>, provider: &str, account: String) -> rusqlite::Result<Option<Next>> {
+fn head_batch(
+    step: &Step<'_>,
+    provider: &str,
+    priority: i64,
+    account: String,
+) -> rusqlite::Result<Option<Next>> {
     let next = step.row(
         "SELECT batch, id, state IN ('queued', 'running') AND closes IS NULL, cursor, top FROM batch \
-         WHERE provider = ?1 AND account = ?2 AND turn IS NOT NULL ORDER BY turn LIMIT 1",
-        (provider, &account),
+         WHERE provider = ?1 AND priority = ?2 AND account = ?3 AND turn IS NOT NULL \
+         ORDER BY turn LIMIT 1",
+        (provider, priority, &account),
         |row| {
             Ok(Next {
                 batch: row.get(0)?,
                 id: row.get::<_, Id>(1)?.0,
+                priority,
                 account: account.clone(),
                 claimable: row.get(2)?,
                 cursor: row.get(3)?,
@@ -102,7 +160,8 @@ fn head_batch(step: &Step<'_>, provider: &str, account: String) -> rusqlite::Res
         },
     )?;
     if next.is_none() {
-        step.run("DELETE FROM ring WHERE provider = ?1 AND account = ?2", (provider, account))?;
+        let sql = "DELETE FROM ring WHERE provider = ?1 AND priority = ?2 AND account = ?3";
+        step.run(sql, (provider, priority, account))?;
     }
     Ok(next)
 }
@@ -153,8 +212,8 @@ fn hold(
          state = 'running', started_ms = coalesce(started_ms, ?5) WHERE batch = ?1",
         (next.batch, turn, open, found.fresh, step.now),
     )?;
-    let sql = "UPDATE ring SET turn = ?3 WHERE provider = ?1 AND account = ?2";
-    step.run(sql, (&claim.provider, &next.account, turn))?;
+    let sql = "UPDATE ring SET turn = ?4 WHERE provider = ?1 AND priority = ?2 AND account = ?3";
+    step.run(sql, (&claim.provider, next.priority, &next.account, turn))?;
     let sql = "UPDATE provider SET sending = sending + ?2 WHERE name = ?1";
     step.run(sql, (&claim.provider, open))?;
     read_claimed(step, next.id, found.chunk, token(turn, nonce))
@@ -188,6 +247,23 @@ fn read_claimed(
         },
     )?;
     claimed.ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
+// === impl Turn ===
+
+impl Turn {
+    /// Counts the turn, if any other priority could have had it.
+    fn take(&self, step: &Step<'_>, provider: &str) -> rusqlite::Result<()> {
+        if !self.contested {
+            return Ok(());
+        }
+        let sql = match self.priority {
+            1 => "UPDATE provider SET last_mark = ?2, mark_1 = ?3 WHERE name = ?1",
+            2 => "UPDATE provider SET last_mark = ?2, mark_2 = ?3 WHERE name = ?1",
+            _ => "UPDATE provider SET last_mark = ?2, mark_3 = ?3 WHERE name = ?1",
+        };
+        step.run(sql, (provider, self.mark, self.mark + self.stride)).map(|_| ())
+    }
 }
 
 /// The proof of a lease.

@@ -142,8 +142,8 @@ impl Step<'_> {
         let turn = self.next_turn()?;
         self.run("UPDATE batch SET turn = ?2 WHERE batch = ?1 AND turn IS NULL", (batch, turn))?;
         let provider: Option<String> = self.row(
-            "INSERT INTO ring (provider, account, turn) \
-             SELECT provider, account, ?2 FROM batch WHERE batch = ?1 \
+            "INSERT INTO ring (provider, priority, account, turn) \
+             SELECT provider, priority, account, ?2 FROM batch WHERE batch = ?1 \
              ON CONFLICT DO UPDATE SET turn = turn RETURNING provider",
             (batch, turn),
             |row| row.get(0),

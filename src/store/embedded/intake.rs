@@ -111,8 +111,9 @@ fn open(step: &Step<'_>, draft: &Draft, rules: StoreRules) -> rusqlite::Result<O
     let batch: Option<i64> = step.row(
         "INSERT INTO batch \
          (id, account, provider, reference, state, callback, keep_ms, key, upload, upload_ms, \
-          host, wants, tell_percent, tell_every, send_ms, expire_ms) \
-         VALUES (?1, ?2, ?3, ?4, 'receiving', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
+          host, wants, tell_percent, tell_every, send_ms, expire_ms, priority) \
+         VALUES (?1, ?2, ?3, ?4, 'receiving', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+          ?16) \
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, key = excluded.key, \
          upload = excluded.upload, upload_ms = excluded.upload_ms, purge_ms = NULL \
          RETURNING batch",
@@ -132,6 +133,7 @@ fn open(step: &Step<'_>, draft: &Draft, rules: StoreRules) -> rusqlite::Result<O
             every_ms.map(integer),
             spec.send_at.map(|at| integer(at.0)),
             spec.expire_at.map(|at| integer(at.0)),
+            spec.priority as u8,
         ],
         |row| row.get(0),
     )?;

@@ -202,8 +202,9 @@ fn provider(db: &Connection, name: &str) -> rusqlite::Result<ProviderStats> {
     let mut figures = found.optional()?.unwrap_or_else(nothing);
     // As far as the first 100 accounts tell, and 10,000 batches of theirs.
     let sql = "SELECT min(id) FROM (SELECT b.id FROM \
-               (SELECT account FROM ring WHERE provider = ?1 ORDER BY turn LIMIT 100) r \
-               JOIN batch b ON b.provider = ?1 AND b.account = r.account AND b.turn IS NOT NULL \
+               (SELECT priority, account FROM ring WHERE provider = ?1 LIMIT 100) r \
+               JOIN batch b ON b.provider = ?1 AND b.priority = r.priority \
+               AND b.account = r.account AND b.turn IS NOT NULL \
                LIMIT 10000)";
     let mut rows = db.prepare_cached(sql)?;
     let oldest: Option<Id> = rows.query_row([name], |row| row.get(0))?;

@@ -35,7 +35,8 @@ impl Intake for RedisStore {
                     .arg(percent.map_or_else(String::new, |percent| percent.to_string()))
                     .arg(every_ms.map_or_else(String::new, |every_ms| every_ms.to_string()))
                     .arg(draft.spec.send_at.map_or_else(String::new, |at| at.0.to_string()))
-                    .arg(draft.spec.expire_at.map_or_else(String::new, |at| at.0.to_string()));
+                    .arg(draft.spec.expire_at.map_or_else(String::new, |at| at.0.to_string()))
+                    .arg(draft.spec.priority as u8);
             })
             .await?;
         let mut answer = codec::list(answer)?.into_iter();

@@ -10,8 +10,9 @@
 //! | `rb:bell` | channel | rings: `work <provider>`, `pause <provider>`, `event`, `wish <batch>` |
 //! | `rb:{rate:<provider>}` | hash | `clock` of the shared rate and `paused`, both µs |
 //! | `P turn` | number | counts turns; gives ring places and lease tokens |
-//! | `P ring:<provider>` | zset | accounts with something to claim, by turn |
-//! | `P ring:<provider>:<account>` | zset | their batches, by turn |
+//! | `P ring:<priority>:<provider>` | zset | accounts with something to claim, by turn |
+//! | `P ring:<priority>:<provider>:<account>` | zset | their batches, by turn |
+//! | `P marks:<provider>` | hash | how far each priority's turns have come, and the `last` one |
 //! | `P leases` | zset | `<batch>:<chunk>` by deadline, ms |
 //! | `P claims` | hash | nonce → `<batch>:<chunk>`, while the lease lasts |
 //! | `P due` | zset | batches by when their next parked chunk is due, ms |
@@ -43,7 +44,10 @@
 //! | `P e:<event>:a` | list | the last 20 attempts: `<number> <at, ms> <what it came to>` |
 //! | `rb:welcome:<account>:<host>` | string | the host wants the account's callbacks |
 
-use crate::domain::ids::{BatchId, EventId};
+use crate::domain::{
+    batch::Priority,
+    ids::{BatchId, EventId},
+};
 
 pub(super) const META: &str = "rb:meta";
 pub(super) const BELL: &str = "rb:bell";
@@ -132,7 +136,7 @@ impl PartitionKeys {
         format!("{}list:{account}", self.0)
     }
 
-    pub(super) fn ring(&self, provider: &str) -> String {
-        format!("{}ring:{provider}", self.0)
+    pub(super) fn ring(&self, provider: &str, priority: Priority) -> String {
+        format!("{}ring:{}:{provider}", self.0, priority as u8)
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{
-        batch::{Batch, CallbackState},
+        batch::{Batch, CallbackState, Priority},
         ids::{BatchId, EventId},
         message::{FinalState, MessageState},
         time::UnixMs,
@@ -182,22 +182,18 @@ impl RedisStore {
         for provider in providers {
             let figures = stats.providers.entry(provider.clone()).or_default();
             add_sums(figures, provider, &sums);
-            let oldest = self.oldest_waiting(keys, provider).await?;
-            figures.oldest_queued = figures.oldest_queued.into_iter().chain(oldest).min();
+            for priority in Priority::ALL {
+                let oldest = self.oldest_waiting(&keys.ring(provider, priority)).await?;
+                figures.oldest_queued = figures.oldest_queued.into_iter().chain(oldest).min();
+            }
         }
         Ok(())
     }
 
-    /// When the oldest batch in a provider's rings was created, as far as the first 100 accounts
-    /// tell.
-    async fn oldest_waiting(
-        &self,
-        keys: &keys::PartitionKeys,
-        provider: &str,
-    ) -> Result<Option<UnixMs>, StoreError> {
-        let ring = keys.ring(provider);
+    /// When the oldest batch in a ring was created, as far as its first 100 accounts tell.
+    async fn oldest_waiting(&self, ring: &str) -> Result<Option<UnixMs>, StoreError> {
         let mut accounts = redis::cmd("ZRANGE");
-        accounts.arg(&ring).arg(0).arg(99);
+        accounts.arg(ring).arg(0).arg(99);
         let mut calls = redis::pipe();
         for account in codec::list(self.link.ask(&accounts).await?)? {
             let batches = format!("{ring}:{}", codec::text(account)?);

@@ -68,6 +68,8 @@ cases! {
             a_waiting_message_is_parked_until_it_is_due
             what_is_unsent_can_be_claimed_again_at_once
             accounts_take_turns_then_their_batches
+            priorities_share_the_turns_by_weight
+            a_priority_saves_up_no_turns
             many_workers_at_once_keep_the_counts_right
         }
         wishes {

@@ -95,7 +95,7 @@ fn each_wrong_field_has_its_pointer_and_code() {
             "/expire_at",
             "out_of_range",
         ),
-        (with(r#""priority":"high""#), "/priority", "not_supported"),
+        (with(r#""priority":"urgent""#), "/priority", "invalid_value"),
         (with(r#""priority":5"#), "/priority", "wrong_type"),
         (with(r#""delivery_guarantee":"at_most_once""#), "/delivery_guarantee", "not_supported"),
         (with(r#""duplicates":"drop""#), "/duplicates", "not_supported"),

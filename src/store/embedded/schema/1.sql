@@ -18,7 +18,10 @@ CREATE TABLE provider (
   ended_1 INTEGER NOT NULL DEFAULT 0, ended_2 INTEGER NOT NULL DEFAULT 0,
   ended_3 INTEGER NOT NULL DEFAULT 0, ended_4 INTEGER NOT NULL DEFAULT 0,
   ended_5 INTEGER NOT NULL DEFAULT 0, ended_6 INTEGER NOT NULL DEFAULT 0,
-  ended_7 INTEGER NOT NULL DEFAULT 0
+  ended_7 INTEGER NOT NULL DEFAULT 0,
+  -- How far each priority's turns have come, high, normal and low, and the last turn: see claim.rs.
+  mark_1 INTEGER NOT NULL DEFAULT 0, mark_2 INTEGER NOT NULL DEFAULT 0,
+  mark_3 INTEGER NOT NULL DEFAULT 0, last_mark INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 CREATE TABLE batch (
@@ -27,6 +30,7 @@ CREATE TABLE batch (
   account    TEXT NOT NULL,
   provider   TEXT NOT NULL,
   reference  TEXT,
+  priority   INTEGER NOT NULL,           -- 1 high, 2 normal, 3 low
   state      TEXT NOT NULL,              -- a batch state's word, or 'dropped'
   callback   TEXT,                       -- a callback state's word; NULL if none is wanted
   host       TEXT,                       -- where callbacks go
@@ -67,7 +71,7 @@ CREATE TABLE batch (
   purge_ms   INTEGER                     -- when it is erased
 );
 CREATE INDEX batch_list ON batch (account, id) WHERE state != 'dropped';
-CREATE INDEX batch_ring ON batch (provider, account, turn) WHERE turn IS NOT NULL;
+CREATE INDEX batch_ring ON batch (provider, priority, account, turn) WHERE turn IS NOT NULL;
 CREATE INDEX batch_due ON batch (due_ms) WHERE due_ms IS NOT NULL;
 CREATE INDEX batch_send ON batch (send_ms) WHERE state = 'scheduled';
 CREATE INDEX batch_expire ON batch (expire_ms) WHERE expire_ms IS NOT NULL AND open > 0;
@@ -83,12 +87,12 @@ CREATE TABLE idempotency (
   PRIMARY KEY (account, key)
 ) WITHOUT ROWID;
 
--- The ring of a provider: accounts that have batches in their rings.
+-- The rings of a provider, one a priority: accounts that have batches in their rings.
 CREATE TABLE ring (
-  provider TEXT NOT NULL, account TEXT NOT NULL, turn INTEGER NOT NULL,
-  PRIMARY KEY (provider, account)
+  provider TEXT NOT NULL, priority INTEGER NOT NULL, account TEXT NOT NULL, turn INTEGER NOT NULL,
+  PRIMARY KEY (provider, priority, account)
 ) WITHOUT ROWID;
-CREATE INDEX ring_turn ON ring (provider, turn);
+CREATE INDEX ring_turn ON ring (provider, priority, turn);
 
 -- A chunk's key is its batch's times 2^32, plus its own number: the chunks of a batch lie side by
 -- side, and what belongs to a chunk is found by one number.

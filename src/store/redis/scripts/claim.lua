@@ -1,7 +1,11 @@
 #!lua flags=allow-oom
--- Claims the next chunk of a provider: the account at the head of the ring, of its batches the one
--- at the head; both then go to the tail. A parked or returned chunk that is due goes before the
--- never-claimed ones.
+-- Claims the next chunk of a provider: of the priority that has its turn the account at the head of
+-- the ring, of its batches the one at the head; both then go to the tail. A parked or returned chunk
+-- that is due goes before the never-claimed ones.
+--
+-- Priorities share the turns by weight (stride scheduling): each has a mark, which moves on by its
+-- stride with every turn it takes, and the one whose mark lies furthest back has the next turn. One
+-- that had nothing to do joins at the mark of the last turn, so that it saves up no turns.
 --
 -- KEYS 1 partition
 -- ARGV 1 provider  2 nonce  3 lease, ms
@@ -9,8 +13,11 @@
 --                  {place, what is known, …} of messages tried before}
 
 local provider, nonce, lease_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local accounts = P .. 'ring:' .. provider
 local now = now_ms()
+
+-- How far a turn moves the mark of high, normal and low.
+local STRIDES = { 1, 4, 16 }
+local marks = P .. 'marks:' .. provider
 
 local function reply(id, n, token, states)
   return { id, n, redis.call('GETRANGE', batch_key(id) .. ':f', n * 4, n * 4 + 3), token, now,
@@ -46,7 +53,21 @@ local function next_chunk(id, key)
   return nil
 end
 
-local function hold(id, key, account, n, fresh, states, open)
+-- The priority that has its turn, the mark of that turn, and whether another waits for one.
+local function next_turn()
+  local m = redis.call('HMGET', marks, 'last', 1, 2, 3)
+  local last, priority, mark, rivals = tonumber(m[1] or 0), nil, math.huge, -1
+  for p = 1, #STRIDES do
+    if redis.call('EXISTS', ring_key(provider, p)) == 1 then
+      local its = math.max(tonumber(m[p + 1] or 0), last)
+      if its < mark then priority, mark = p, its end
+      rivals = rivals + 1
+    end
+  end
+  return priority, mark, rivals > 0
+end
+
+local function hold(id, key, account, n, fresh, states, open, accounts)
   local turn = redis.call('INCR', P .. 'turn')
   local token = string.format('%d-%s', turn, nonce)
   local member = id .. ':' .. n
@@ -66,8 +87,10 @@ end
 
 -- Bounded: each round claims a chunk, passes one without an open message, or shortens a ring.
 for _ = 1, 32 do
+  local priority, mark, contested = next_turn()
+  if not priority then return false end
+  local accounts = ring_key(provider, priority)
   local account = redis.call('ZRANGE', accounts, 0, 0)[1]
-  if not account then return false end
   local batches = accounts .. ':' .. account
   local id = redis.call('ZRANGE', batches, 0, 0)[1]
   if not id then
@@ -82,7 +105,12 @@ for _ = 1, 32 do
     else
       local states = redis.call('GET', chunk_key(id, 's', n))
       local open = open_in(states)
-      if open > 0 then return hold(id, key, account, n, fresh, states, open) end
+      if open > 0 then
+        if contested then
+          redis.call('HSET', marks, 'last', mark, priority, mark + STRIDES[priority])
+        end
+        return hold(id, key, account, n, fresh, states, open, accounts)
+      end
     end
   end
 end

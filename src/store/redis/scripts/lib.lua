@@ -28,12 +28,16 @@ local SCHEDULE_MAX_MS = 366 * 86400000
 
 local function ring(word) redis.call('PUBLISH', 'rb:bell', word) end
 
+-- The ring of a provider's accounts with batches of this priority.
+local function ring_key(provider, priority) return P .. 'ring:' .. priority .. ':' .. provider end
+
 -- Puts a batch at the tail of its rings, unless it is in them.
 local function enter(id, key)
-  local b = redis.call('HMGET', key, 'provider', 'account')
+  local b = redis.call('HMGET', key, 'provider', 'account', 'priority')
+  local accounts = ring_key(b[1], b[3])
   local turn = redis.call('INCR', P .. 'turn')
-  redis.call('ZADD', P .. 'ring:' .. b[1] .. ':' .. b[2], 'NX', turn, id)
-  redis.call('ZADD', P .. 'ring:' .. b[1], 'NX', turn, b[2])
+  redis.call('ZADD', accounts .. ':' .. b[2], 'NX', turn, id)
+  redis.call('ZADD', accounts, 'NX', turn, b[2])
   ring('work ' .. b[1])
 end
 
@@ -53,6 +57,6 @@ end
 
 -- Takes a batch out of its rings. An account without batches is dropped at its next turn.
 local function leave(id, key)
-  local b = redis.call('HMGET', key, 'provider', 'account')
-  redis.call('ZREM', P .. 'ring:' .. b[1] .. ':' .. b[2], id)
+  local b = redis.call('HMGET', key, 'provider', 'account', 'priority')
+  redis.call('ZREM', ring_key(b[1], b[3]) .. ':' .. b[2], id)
 end

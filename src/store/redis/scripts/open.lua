@@ -7,6 +7,7 @@
 --      10 the callback's host, '' if none is wanted  11 what else is told: 'd', 'f', 'p' of
 --      dispatched, failures, progress  12 percent between reports  13 ms between reports, or ''
 --      14 when to begin, ms, or ''  15 when to end what has not left, ms, or ''
+--      16 priority: 1 high, 2 normal, 3 low
 -- Returns {'new'} | {'replayed', batch, body hash} | {'under way'}
 
 local id, token = ARGV[1], ARGV[2]
@@ -28,7 +29,7 @@ end
 redis.call('ZREM', P .. 'purge', id)
 redis.call('HSET', key, 'token', token, 'state', 'receiving', 'account', ARGV[4],
   'provider', ARGV[5], 'spec', ARGV[7], 'keep_ms', ARGV[8], 'total', 0, 'failed', 0,
-  'chunks', 0, 'top', 0, 'reference', ARGV[9])
+  'chunks', 0, 'top', 0, 'reference', ARGV[9], 'priority', ARGV[16])
 if ARGV[10] ~= '' then
   redis.call('HSET', key, 'callback', 'pending', 'host', ARGV[10])
   if ARGV[11] ~= '' then redis.call('HSET', key, 'wants', ARGV[11]) end

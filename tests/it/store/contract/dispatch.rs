@@ -3,12 +3,17 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use ringback::{
-    domain::{batch::BatchState, ids::BatchId, message::FinalState, time::UnixMs},
+    domain::{
+        batch::{BatchState, Priority},
+        ids::BatchId,
+        message::FinalState,
+        time::UnixMs,
+    },
     store::{Holding, Release, Settled, Settlement, Standing, Wish},
 };
 
 use super::THREE;
-use crate::store::fixture::{Fixture, all_sent, changes, settlement, waiting};
+use crate::store::fixture::{ACCOUNT, Fixture, all_sent, changes, settlement, waiting};
 
 pub(super) async fn a_batch_is_claimed_settled_and_completed_with_one_event(on: Fixture) {
     let id = on.accept(&THREE, 2).await;
@@ -199,6 +204,43 @@ pub(super) async fn accounts_take_turns_then_their_batches(on: Fixture) {
         claimed.push(order.iter().position(|id| *id == chunk.batch).expect("one of ours"));
     }
     assert_eq!(claimed, [0, 2, 1, 2, 0, 2, 1, 0, 1]);
+}
+
+/// Claims `turns` chunks, and gives how many of them were of each batch.
+async fn turns_of(on: &Fixture, ids: &[BatchId], turns: usize) -> Vec<usize> {
+    let mut had = vec![0; ids.len()];
+    for _ in 0..turns {
+        let claimed = on.claim().await.expect("a chunk");
+        had[ids.iter().position(|id| *id == claimed.batch).expect("one of ours")] += 1;
+    }
+    had
+}
+
+async fn accept_as(on: &Fixture, priority: Priority) -> BatchId {
+    let mut draft = on.draft(false);
+    draft.spec.priority = priority;
+    on.accept_draft(&draft, &["+15551230001"; 60], 1).await
+}
+
+pub(super) async fn priorities_share_the_turns_by_weight(on: Fixture) {
+    let mut ids = Vec::new();
+    for priority in [Priority::Low, Priority::Normal, Priority::High] {
+        ids.push(accept_as(&on, priority).await);
+    }
+    assert_eq!(turns_of(&on, &ids, 21).await, [1, 4, 16]);
+    assert_eq!(turns_of(&on, &ids, 42).await, [2, 8, 32]);
+    on.store.intake.pause(ACCOUNT, ids[2]).await.expect("a pause");
+    assert_eq!(turns_of(&on, &ids, 25).await, [5, 20, 0]);
+}
+
+pub(super) async fn a_priority_saves_up_no_turns(on: Fixture) {
+    let low = accept_as(&on, Priority::Low).await;
+    let normal = accept_as(&on, Priority::Normal).await;
+    turns_of(&on, &[low, normal], 40).await;
+    let high = accept_as(&on, Priority::High).await;
+    assert_eq!(on.claim().await.expect("a chunk").batch, high, "the most urgent one waits");
+    let had = turns_of(&on, &[low, normal, high], 20).await;
+    assert!(had[2] >= 15 && had[2] <= 16, "high had {had:?}");
 }
 
 pub(super) async fn many_workers_at_once_keep_the_counts_right(on: Fixture) {
