@@ -29,6 +29,9 @@ pub(super) const DEFAULT_ACCOUNT: &str = "default";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Account(pub(super) Arc<str>);
 
+/// An account that may operate the installation: what it does concerns all accounts.
+pub(super) struct Operator(pub(super) Account);
+
 /// Knows the accounts.
 pub(super) struct Gate {
     tenants: Vec<Tenant>,
@@ -36,6 +39,7 @@ pub(super) struct Gate {
 
 struct Tenant {
     account: Account,
+    is_operator: bool,
     hashes: Vec<KeyHash>,
     limiter: Option<DefaultDirectRateLimiter>,
 }
@@ -71,6 +75,12 @@ impl Gate {
         Ok(tenant.account.clone())
     }
 
+    /// Whether an account may operate the installation. Where none is configured, everyone may.
+    pub(super) fn is_operator(&self, account: &Account) -> bool {
+        self.tenants.is_empty()
+            || self.tenants.iter().any(|tenant| tenant.is_operator && tenant.account == *account)
+    }
+
     fn tenant(&self, key: &[u8]) -> Option<&Tenant> {
         let hash = KeyHash::of(key);
         // No early end: every hash is compared, whichever is the right one.
@@ -88,7 +98,7 @@ impl Tenant {
         // What is no hash was refused when the settings were read, and here admits nobody.
         let hashes = settings.api_key_hashes.iter().filter_map(|hash| hash.parse().ok()).collect();
         let limiter = settings.request_rate.and_then(quota).map(RateLimiter::direct);
-        Self { account: Account(name.into()), hashes, limiter }
+        Self { account: Account(name.into()), is_operator: settings.admin, hashes, limiter }
     }
 
     fn count_request(&self) -> Result<(), Problem> {
@@ -160,6 +170,21 @@ impl FromRequestParts<AppState> for Account {
     }
 }
 
+// === impl Operator ===
+
+impl FromRequestParts<AppState> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        let account = app.gate.admit(&parts.headers)?;
+        if app.gate.is_operator(&account) {
+            return Ok(Self(account));
+        }
+        let detail = "This concerns all accounts; only one with `admin` may do it.";
+        Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use axum::response::IntoResponse;
@@ -175,7 +200,11 @@ mod tests {
         let account = |keys: &[&str]| AccountSettings {
             api_key_hashes: keys.iter().map(|key| hash_of(key)).collect(),
             signing_secrets: Vec::new(),
+            admin: false,
             request_rate: rate.map(|rate| rate.parse().unwrap()),
+            recipients_max: None,
+            body_bytes_max: None,
+            batches_max: None,
         };
         Gate::new(&BTreeMap::from([
             ("acme".to_owned(), account(&["one", "two"])),

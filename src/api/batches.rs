@@ -2,21 +2,30 @@
 
 use std::future::Future;
 
-use axum::{Json, extract::State, response::Response};
+use axum::{
+    Json,
+    extract::{Request, State},
+    response::Response,
+};
 use http::{HeaderMap, StatusCode, Uri};
 
 use super::{
     App, AppState,
     auth::Account,
-    model::{BatchList, BatchResource, ProblemBody},
+    media::small_json,
+    model::{AmendBatch, BatchList, BatchResource, ProblemBody},
     params::{BatchPath, Query, cursor, no_batch},
     problem::Problem,
+    submission,
     watch::{Shown, wait_time},
 };
 use crate::{
     domain::{batch::BatchState, ids::BatchId},
     store::{BatchFilter, WishError},
 };
+
+/// Tries of a change that others come before.
+const AMEND_TRIES: usize = 5;
 
 /// What cursors of this list begin with.
 const CURSOR: &str = "b";
@@ -152,6 +161,48 @@ pub(super) async fn resume(
     uri: Uri,
 ) -> Result<Json<BatchResource>, Problem> {
     wish(&app, &account, id, &uri, app.api.store.intake.resume(&account.0, id)).await
+}
+
+/// Change a batch that waits for its time
+///
+/// Its `body`, `send_at` and `expire_at`: what is not named stays, `null` takes a time away. A batch
+/// whose time has come by this begins at once.
+#[utoipa::path(
+    patch, path = "/v1/batches/{id}", tag = "Batches",
+    params(("id" = String, Path, description = "The batch's id.")),
+    request_body = AmendBatch,
+    responses(
+        (status = 200, description = "The batch as it is from now on.", body = BatchResource),
+        (status = 404, description = "The account has no such batch.",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`batch_state`: the batch does not wait for its time.",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_request` with every field that is wrong; `template_invalid`.",
+            body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn amend(
+    State(app): State<AppState>,
+    account: Account,
+    BatchPath(id): BatchPath,
+    request: Request,
+) -> Result<Json<BatchResource>, Problem> {
+    let (parts, body) = request.into_parts();
+    Query::parse(&parts.uri, &[])?;
+    let body = small_json(&app, &parts.headers, body).await?;
+    for _ in 0..AMEND_TRIES {
+        let batch = app.api.store.reading.batch(&account.0, id).await?.ok_or_else(no_batch)?;
+        if batch.state != BatchState::Scheduled {
+            return Err(WishError::State(batch.state).into());
+        }
+        let becomes = submission::amended(&body, batch.spec.clone(), &app.rules(&account))?;
+        if app.api.store.intake.amend(id, &batch.spec, &becomes).await? {
+            tracing::info!(batch.id = %id, account = &*account.0, "a batch that waits was changed");
+            return resource(&app, &account, id).await.map(Json);
+        }
+    }
+    let detail = "The batch was changed by others meanwhile; look at it, and try again.";
+    Err(Problem::new(StatusCode::CONFLICT, "batch_changed", detail))
 }
 
 /// Erase a batch

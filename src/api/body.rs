@@ -74,6 +74,8 @@ pub(super) struct Pieces {
     hasher: Hasher,
     /// Bytes read so far.
     length: u64,
+    /// The most there may be.
+    bytes_max: u64,
 }
 
 /// A body did not arrive.
@@ -186,20 +188,24 @@ async fn discard(mut rest: Incoming) {
 // === impl Pieces ===
 
 impl Pieces {
-    pub(super) fn of(body: Body) -> Self {
-        Self { body, hasher: Hasher::new(), length: 0 }
+    /// The pieces of a body of at most `bytes_max`.
+    pub(super) fn of(body: Body, bytes_max: u64) -> Self {
+        Self { body, hasher: Hasher::new(), length: 0, bytes_max }
     }
 
     /// The next piece; `None` once the body has ended well. Nothing is lost if it is not waited for.
     ///
     /// # Errors
-    /// [`Problem`] if the body broke off or took too long.
+    /// [`Problem`] if the body broke off, took too long, or is longer than it may be.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         while let Some(frame) = self.body.frame().await {
             // A frame that is no data holds trailers, which say nothing here.
             if let Ok(piece) = frame.map_err(broken)?.into_data() {
                 self.hasher.add(&piece);
                 self.length += piece.len() as u64;
+                if self.length > self.bytes_max {
+                    return Err(too_large(self.bytes_max));
+                }
                 return Ok(Some(piece));
             }
         }

@@ -4,6 +4,7 @@
 //! cuts chunks, `upload` brings them into the store, and the seal accepts the batch.
 
 mod head;
+mod retried;
 mod streamed;
 mod whole;
 
@@ -23,9 +24,11 @@ use super::{
     auth::Account,
     batches,
     digest::{first_word, hex, sha256},
-    model::{BatchResource, FieldError, ProblemBody, SubmitBatch},
-    params::Query,
+    media::small_json,
+    model::{BatchResource, FieldError, ProblemBody, RetryBatch, SubmitBatch},
+    params::{BatchPath, Query},
     problem::Problem,
+    settings::AccountSettings,
     submission::{LINE_BYTES_MAX, Refusal, Rules},
 };
 use crate::{
@@ -51,6 +54,7 @@ struct Sealed {
     draft: Draft,
     messages: u32,
     invalid: u32,
+    skipped: u64,
 }
 
 /// What a request came to.
@@ -97,6 +101,9 @@ enum Received {
             body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type` or `unsupported_encoding`.",
             body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_batches`: the account has as many under way as it may. \
+            `rate_limited`.",
+            body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_request` with every field that is wrong, at most 100; \
             `invalid_recipients`, `template_invalid`, `callback_url_forbidden`, `unknown_provider`, \
             `not_supported`, `idempotency_key_invalid`, `idempotency_key_reused`.",
@@ -112,27 +119,73 @@ pub(super) async fn submit(
     Query::parse(&parts.uri, &[])?;
     let Head { form, packing, key } = Head::read(&parts.headers)?;
     let server = &app.api.server;
+    let bytes_max = app.settings_of(&account).and_then(|of| of.body_bytes_max).unwrap_or(u64::MAX);
     let received = match form {
         Form::Whole => {
-            let body = packing.unpack(body, server.body_bytes_max);
-            whole::receive(&app, &account, key, body).await?
+            let bytes_max = server.body_bytes_max.min(bytes_max);
+            let body = packing.unpack(body, bytes_max);
+            whole::receive(&app, &account, key, body, bytes_max).await?
         }
         Form::Lines => {
-            let body = packing.unpack(body, server.unpacked_bytes_max);
-            streamed::receive(&app, &account, key, body).await?
+            let body = packing.unpack(body, server.unpacked_bytes_max.min(bytes_max));
+            streamed::receive(&app, &account, key, body, bytes_max).await?
         }
     };
+    answer(&app, &account, received).await
+}
+
+/// Try messages of a batch again
+///
+/// Makes a new batch of the recipients whose messages ended in these states, with all else as it was.
+/// It names the earlier one as its `parent`, begins at once, and expires when that was to, unless the
+/// time has passed.
+#[utoipa::path(
+    post, path = "/v1/batches/{id}/retry", tag = "Batches",
+    params(
+        ("id" = String, Path, description = "The earlier batch's id."),
+        ("Idempotency-Key" = Option<String>, Header, description = "As in `POST /v1/batches`."),
+    ),
+    request_body = RetryBatch,
+    responses(
+        (status = 202, description = "The new batch is accepted.", body = BatchResource,
+            headers(("Location" = String, description = "The new batch's address."))),
+        (status = 200, description = "It was accepted before, under the same key.", body = BatchResource,
+            headers(("Idempotent-Replayed" = String, description = "Always `true`."))),
+        (status = 404, description = "The account has no such batch.",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`batch_state`: the batch is not over. `idempotency_in_progress`.",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_request` with every field that is wrong; \
+            `idempotency_key_reused`.",
+            body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn retry(
+    State(app): State<AppState>,
+    account: Account,
+    BatchPath(id): BatchPath,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    Query::parse(&parts.uri, &[])?;
+    let key = head::idempotency_key(&parts.headers)?;
+    let body = small_json(&app, &parts.headers, body).await?;
+    let received = retried::receive(&app, &account, key, id, &body).await?;
+    answer(&app, &account, received).await
+}
+
+async fn answer(app: &App, account: &Account, received: Received) -> Result<Response, Problem> {
     match received {
         Received::New(sealed) => {
-            let Sealed { draft, messages, invalid } = *sealed;
+            let Sealed { ref draft, messages, invalid, skipped } = *sealed;
             tracing::info!(
                 batch.id = %draft.id, account = &*account.0, provider.name = draft.spec.provider,
-                messages, invalid, "batch accepted"
+                messages, invalid, skipped, "batch accepted"
             );
-            Ok(accepted(&app, &account, draft, messages, invalid).await)
+            Ok(accepted(app, account, *sealed).await)
         }
         Received::Again(id) => {
-            let batch = batches::resource(&app, &account, id).await?;
+            let batch = batches::resource(app, account, id).await?;
             let replayed = [(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"))];
             Ok((StatusCode::OK, replayed, location(id), Json(batch)).into_response())
         }
@@ -142,15 +195,23 @@ pub(super) async fn submit(
 // === impl App ===
 
 impl App {
-    fn rules<'a>(&'a self, account: &'a Account) -> Rules<'a> {
+    pub(super) fn rules<'a>(&'a self, account: &'a Account) -> Rules<'a> {
         Rules {
             account: &account.0,
             providers: &self.api.providers,
             default_provider: &self.api.default_provider,
             chunk_size: self.api.chunk_size,
+            recipients_max: self
+                .settings_of(account)
+                .and_then(|of| of.recipients_max)
+                .unwrap_or(u32::MAX),
             callbacks: &self.api.callback_rules,
             now: self.api.clock.now(),
         }
+    }
+
+    fn settings_of(&self, account: &Account) -> Option<&AccountSettings> {
+        self.api.accounts.get(&*account.0)
     }
 
     fn draft(&self, account: &Account, spec: BatchSpec, key: Option<String>) -> Draft {
@@ -166,29 +227,22 @@ impl App {
             spec,
             key: key.map(|key| IdempotencyKey(hex(&sha256(key.as_bytes())))),
             token: rand::random(),
+            batches_max: self.settings_of(account).and_then(|of| of.batches_max),
         }
     }
 }
 
 /// The answer 202, with the batch as it stands now; as it stood when it was sealed if the store
 /// does not say.
-async fn accepted(
-    app: &App,
-    account: &Account,
-    draft: Draft,
-    messages: u32,
-    invalid: u32,
-) -> Response {
-    let id = draft.id;
+async fn accepted(app: &App, account: &Account, sealed: Sealed) -> Response {
+    let id = sealed.draft.id;
     let batch = timeout(SHOW_TIME, batches::resource(app, account, id)).await;
-    let batch = batch
-        .ok()
-        .and_then(Result::ok)
-        .unwrap_or_else(|| as_sealed(draft, messages, invalid).into());
+    let batch = batch.ok().and_then(Result::ok).unwrap_or_else(|| as_sealed(sealed).into());
     (StatusCode::ACCEPTED, location(id), Json(batch)).into_response()
 }
 
-fn as_sealed(draft: Draft, messages: u32, invalid: u32) -> Batch {
+fn as_sealed(sealed: Sealed) -> Batch {
+    let Sealed { draft, messages, invalid, skipped } = sealed;
     let mut ended = FinalCounts::default();
     ended.add(FinalState::Failed, invalid.into());
     let waits = draft.spec.send_at.is_some_and(|at| at > draft.id.created_at());
@@ -197,6 +251,7 @@ fn as_sealed(draft: Draft, messages: u32, invalid: u32) -> Batch {
         spec: draft.spec,
         state: if waits { BatchState::Scheduled } else { BatchState::Queued },
         counts: Counts { total: messages.into(), sending: 0, ended },
+        skipped,
         started_at: None,
         completed_at: None,
         callback: CallbackState::Pending,
@@ -211,6 +266,11 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Syntax(detail) => Self::new(StatusCode::BAD_REQUEST, "invalid_json", detail),
+            Refusal::Scratch(error) => {
+                tracing::error!(%error, "numbers can't be compared: is there room for scratch files?");
+                let detail = "The server has no room to look for duplicates; try again.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_full", detail).retry_after(1)
+            }
             Refusal::Fields(errors) => Self::invalid_request(errors, &NAMED),
             Refusal::LineTooLong { line } => {
                 let detail = format!("Line {line} is longer than {LINE_BYTES_MAX} bytes.");

@@ -36,6 +36,7 @@ struct Figures {
     ended: Family<Labels<2>, Counter>,
     oldest_queued: Family<Labels<1>, Gauge<f64, std::sync::atomic::AtomicU64>>,
     paused: Family<Labels<1>, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    stopped: Family<Labels<1>, Gauge>,
     callbacks_pending: Gauge,
     callbacks_ended: Family<Labels<1>, Counter>,
     leases_lost: Counter,
@@ -109,6 +110,7 @@ impl Figures {
         self.oldest_queued.get_or_create(&alone).set(age.as_secs_f64());
         let pause = Duration::from_millis(stats.paused_ms);
         self.paused.get_or_create(&alone).set(pause.as_secs_f64());
+        self.stopped.get_or_create(&alone).set(i64::from(stats.stopped));
     }
 
     fn register(self, registry: &mut Registry) {
@@ -123,6 +125,11 @@ impl Figures {
             "provider_paused_seconds",
             "How long the provider is still paused, as it asked; 0 if it is not",
             self.paused,
+        );
+        registry.register(
+            "provider_stopped",
+            "Whether somebody stopped the provider, until it is resumed",
+            self.stopped,
         );
         registry.register(
             "callbacks_pending",
@@ -161,6 +168,7 @@ mod tests {
             ended: BTreeMap::from([(FinalState::Sent, 90)]),
             oldest_queued: Some(UnixMs(1_000)),
             paused_ms: 1_500,
+            stopped: true,
         };
         let stats = Stats {
             providers: BTreeMap::from([("carrier".to_owned(), carrier)]),
@@ -175,6 +183,7 @@ mod tests {
             r#"ringback_messages_ended_total{provider="carrier",state="sent"} 90"#,
             r#"ringback_oldest_queued_age_seconds{provider="carrier"} 2.5"#,
             r#"ringback_provider_paused_seconds{provider="carrier"} 1.5"#,
+            r#"ringback_provider_stopped{provider="carrier"} 1"#,
             "ringback_callbacks_pending 3",
             r#"ringback_callbacks_ended_total{state="delivered"} 4"#,
             "ringback_leases_lost_total 1",

@@ -24,6 +24,7 @@ mod packed;
 mod params;
 mod pings;
 mod problem;
+mod providers;
 mod replays;
 mod results;
 mod server;
@@ -60,7 +61,7 @@ pub use self::{
 };
 use crate::{
     clock::Clock,
-    domain::{callback_url, signing_key::PublicKey},
+    domain::{callback_url, signing_key::PublicKey, units::Rate},
     store::Store,
     telemetry::Metrics,
 };
@@ -92,13 +93,19 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
 }
 
-/// What the API must know of a provider to judge a batch for it.
+/// What the API must know of a provider: to judge a batch for it, and to show it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProviderFacts {
     /// Whether it sends nothing without a sender.
     pub needs_from: bool,
     /// Whether it has a sender for batches that give none.
     pub has_default_from: bool,
+    /// The word that names its kind.
+    pub kind: &'static str,
+    /// The most messages a period, over all workers.
+    pub rate: Option<Rate>,
+    /// The most open exchanges of one process.
+    pub max_in_flight: u32,
 }
 
 /// What handlers share.

@@ -4,6 +4,7 @@
 //! description here is what users read there.
 
 mod event;
+mod provider;
 mod submit;
 mod webhook;
 
@@ -15,8 +16,10 @@ pub use event::{
     CallbackList, EventCallback, EventList, EventResource, EventType, ReplayCallbacks, ReplayState,
     ReplayedEvent, TestCallback, TestedCallback,
 };
+pub use provider::{ProviderList, ProviderResource, ProviderState};
 pub use submit::{
-    CallbackAuth, Hidden, OnInvalid, RecipientInput, RecipientObject, SubmitBatch, VariableValue,
+    AmendBatch, CallbackAuth, Duplicates, Hidden, OnInvalid, RecipientInput, RecipientObject,
+    RetryBatch, SubmitBatch, VariableValue,
 };
 pub use webhook::{
     BatchEvent, BatchEventData, EventMessage, MessageEvent, MessageEventData, Ping, PingData,
@@ -42,6 +45,10 @@ pub struct BatchResource {
     pub id: BatchId,
     /// Where it stands.
     pub state: BatchState,
+    /// The batch some of whose recipients it tries again.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub parent: Option<BatchId>,
     /// The client's own name for it.
     pub reference: Option<String>,
     /// The provider its messages leave through.
@@ -51,6 +58,9 @@ pub struct BatchResource {
     pub priority: Priority,
     /// How many messages are in each state.
     pub counts: CountsView,
+    /// How many recipients were left out, since the batch had their numbers already.
+    #[serde(default)]
+    pub duplicates_skipped: u64,
     /// When it was created.
     #[schema(format = DateTime)]
     pub created_at: String,
@@ -223,8 +233,10 @@ impl From<Batch> for BatchResource {
         Self {
             id: batch.id,
             state: batch.state,
+            parent: batch.spec.parent,
             priority: batch.spec.priority,
             counts: batch.counts.into(),
+            duplicates_skipped: batch.skipped,
             created_at: batch.created_at().to_string(),
             send_at: batch.spec.send_at.map(|at| at.to_string()),
             expire_at: batch.spec.expire_at.map(|at| at.to_string()),
@@ -321,6 +333,7 @@ mod tests {
             spec,
             state: BatchState::Queued,
             counts: Counts { total: 2, ..Counts::default() },
+            skipped: 0,
             started_at: None,
             completed_at: None,
             callback: CallbackState::Pending,

@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     AppState, batches, callbacks, create, events, health, messages, metrics, pings, problem,
-    replays, watch, webhooks, well_known,
+    providers, replays, watch, webhooks, well_known,
 };
 
 /// What the security scheme is called in the document.
@@ -34,11 +34,12 @@ const GENERAL: [(&str, &str); 3] = [
 pub(super) fn routes() -> (Router<AppState>, OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(empty())
         .routes(routes!(create::submit, batches::list))
-        .routes(routes!(batches::get, batches::erase))
+        .routes(routes!(batches::get, batches::amend, batches::erase))
         .routes(routes!(watch::events))
         .routes(routes!(batches::cancel))
         .routes(routes!(batches::pause))
         .routes(routes!(batches::resume))
+        .routes(routes!(create::retry))
         .routes(routes!(messages::list))
         .routes(routes!(messages::get))
         .routes(routes!(callbacks::attempts))
@@ -47,6 +48,9 @@ pub(super) fn routes() -> (Router<AppState>, OpenApi) {
         .routes(routes!(replays::replay_many))
         .routes(routes!(pings::test))
         .routes(routes!(events::feed))
+        .routes(routes!(providers::list))
+        .routes(routes!(providers::pause))
+        .routes(routes!(providers::resume))
         .routes(routes!(well_known::webhook_keys))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
@@ -146,7 +150,7 @@ mod tests {
                 assert_eq!(operation["security"].is_array(), path.starts_with("/v1/"), "{path}");
             }
         }
-        assert_eq!(operations, 21);
+        assert_eq!(operations, 26);
         assert_eq!(document["components"]["securitySchemes"][SCHEME]["scheme"], "bearer");
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use super::auth::KeyHash;
 use crate::domain::{
     signature::masked,
-    units::{Rate, size, span},
+    units::{Rate, size, size_if_any, span},
 };
 
 /// Where the API listens, and what it puts up with.
@@ -48,9 +48,22 @@ pub struct AccountSettings {
     /// and base64.
     #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "masked")]
     pub signing_secrets: Vec<SecretString>,
+    /// Whether it may do what concerns all accounts, such as stopping a provider.
+    #[serde(default)]
+    pub admin: bool,
     /// The most requests a period; no limit if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_rate: Option<Rate>,
+    /// The most recipients in one batch; no limit if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipients_max: Option<u32>,
+    /// The most that the body of a batch may come to, in bytes; the server's limits if absent.
+    #[serde(default, with = "size_if_any", skip_serializing_if = "Option::is_none")]
+    pub body_bytes_max: Option<u64>,
+    /// The most batches under way at once, those that wait for their time included; no limit if
+    /// absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batches_max: Option<u32>,
 }
 
 fn key_hashes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

@@ -5,9 +5,11 @@
 //! the answer lists everything that is wrong with it, up to a bound. Strings are borrowed from the
 //! body; recipients go into chunks one by one and are never held as a list.
 
+mod amendment;
 mod authorization;
 mod callback;
 mod document;
+mod duplicates;
 mod lines;
 mod metadata;
 mod recipients;
@@ -16,16 +18,17 @@ mod variables;
 
 use std::collections::BTreeMap;
 
+pub(super) use self::amendment::amended;
 pub(super) use self::callback::signing_secret;
 pub(super) use self::lines::{LINE_BYTES_MAX, Lines, Rest, begin};
 use self::{
     document::{Document, Root},
-    recipients::Sink,
+    recipients::{Sink, Sunk},
 };
 use super::{
     ProviderFacts,
     json::{self, Faults, Pointer},
-    model::{FieldError, OnInvalid},
+    model::{Duplicates, FieldError, OnInvalid},
 };
 use crate::domain::{batch::BatchSpec, callback_url, chunk::NewChunk, time::UnixMs};
 
@@ -43,6 +46,8 @@ pub(super) struct Rules<'a> {
     pub(super) default_provider: &'a str,
     /// The most messages in a chunk.
     pub(super) chunk_size: u16,
+    /// The most recipients in a batch of this account.
+    pub(super) recipients_max: u32,
     /// Where callbacks may go.
     pub(super) callbacks: &'a callback_url::Rules,
     /// The time of day.
@@ -60,6 +65,8 @@ pub(super) struct Submission {
     pub(super) messages: u32,
     /// How many of them are invalid.
     pub(super) invalid: u32,
+    /// How many recipients were left out, since the batch had their numbers already.
+    pub(super) skipped: u64,
 }
 
 /// Why a submission can't be accepted.
@@ -69,6 +76,8 @@ pub(super) enum Refusal {
     Syntax(String),
     /// Some fields are wrong.
     Fields(Vec<FieldError>),
+    /// The numbers so far can't be kept, to compare further ones with.
+    Scratch(rusqlite::Error),
     /// A line is longer than [`LINE_BYTES_MAX`].
     LineTooLong {
         /// Its number, from 1.
@@ -88,11 +97,12 @@ pub(super) enum Refusal {
 /// # Errors
 /// [`Refusal`], with everything that is wrong.
 pub(super) fn parse(body: &[u8], rules: &Rules<'_>) -> Result<Submission, Refusal> {
-    let (at, mut document, mut faults) = (Pointer::Root, Document::default(), Faults::default());
-    let mut sink = Sink::new(rules.chunk_size);
-    let root =
-        Root { at: &at, document: &mut document, sink: Some(&mut sink), faults: &mut faults };
-    json::read(body, root).map_err(|flaw| Refusal::Syntax(flaw.to_string()))?;
+    let at = Pointer::Root;
+    let (mut document, mut sink, mut faults) = read_with(body, rules, Duplicates::Keep)?;
+    if document.duplicates == Duplicates::Skip {
+        // It may stand behind the recipients, and was not known when they were read.
+        (document, sink, faults) = read_with(body, rules, Duplicates::Skip)?;
+    }
     let (on_invalid, has_recipients) = (document.on_invalid, document.gives("recipients"));
     // A document that is no object at all lacks no fields.
     let spec = document.is_object.then(|| document.into_spec(rules, &at, &mut faults));
@@ -102,11 +112,28 @@ pub(super) fn parse(body: &[u8], rules: &Rules<'_>) -> Result<Submission, Refusa
     let Some(spec) = spec.filter(|_| faults.is_empty()) else {
         return Err(Refusal::Fields(faults.into_errors()));
     };
-    let (chunks, messages, invalid) = sink.finish();
+    let Sunk { chunks, messages, invalid, skipped } = sink.finish()?;
     if invalid.count > 0 && on_invalid == OnInvalid::RejectBatch {
-        return Err(invalid.refusal(|index| format!("/recipients/{index}")));
+        return Err(invalid.refusal(|place| format!("/recipients/{place}")));
     }
-    Ok(Submission { spec, chunks, messages, invalid: invalid.count })
+    Ok(Submission { spec, chunks, messages, invalid: invalid.count, skipped })
+}
+
+fn read_with<'de>(
+    body: &'de [u8],
+    rules: &Rules<'_>,
+    duplicates: Duplicates,
+) -> Result<(Document<'de>, Sink, Faults), Refusal> {
+    let (mut document, mut faults) = (Document::default(), Faults::default());
+    let mut sink = Sink::new(rules, duplicates);
+    let root = Root {
+        at: &Pointer::Root,
+        document: &mut document,
+        sink: Some(&mut sink),
+        faults: &mut faults,
+    };
+    json::read(body, root).map_err(|flaw| Refusal::Syntax(flaw.to_string()))?;
+    Ok((document, sink, faults))
 }
 
 #[cfg(test)]

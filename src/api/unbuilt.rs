@@ -4,7 +4,7 @@
 use axum::{
     Router,
     extract::MatchedPath,
-    routing::{get, patch, post},
+    routing::{get, post},
 };
 use http::Method;
 
@@ -13,12 +13,7 @@ use super::{AppState, auth::Account, problem::Problem};
 /// The routes of these calls.
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
-        .route("/v1/batches/{id}", patch(with_key))
-        .route("/v1/batches/{id}/retry", post(with_key))
         .route("/v1/estimate", post(with_key))
-        .route("/v1/providers", get(with_key))
-        .route("/v1/providers/{name}/pause", post(with_key))
-        .route("/v1/providers/{name}/resume", post(with_key))
         .route("/v1/receipts/{provider}", post(with_key))
         .route("/docs", get(without_key))
         .route("/", get(without_key))

@@ -23,7 +23,7 @@ use tokio::{
 use super::{digest::Sha256, problem::Problem};
 use crate::{
     domain::{chunk::NewChunk, ids::BatchId},
-    store::{Draft, Intake, IntakeError, Opened, StoreError, Upload},
+    store::{Draft, Intake, IntakeError, Opened, Seal, StoreError, Upload},
 };
 
 /// The most chunks in one call.
@@ -99,6 +99,10 @@ pub(super) async fn open(intake: &Arc<dyn Intake>, draft: &Draft) -> Result<Open
             abandon.armed = false;
             Err(under_way())
         }
+        Opened::TooMany => {
+            abandon.armed = false;
+            Err(too_many())
+        }
         Opened::Replayed { id, body_hash } => {
             abandon.armed = false;
             Ok(Opening::Earlier(Earlier { id, body_hash }))
@@ -161,11 +165,12 @@ impl Uploading {
         }
     }
 
-    /// Seals the upload of a body that hashes to `body_hash`: then the batch is accepted.
+    /// Seals the upload of a body that hashes to `body_hash`, of which `skipped` recipients were left
+    /// out: then the batch is accepted.
     ///
     /// # Errors
     /// [`Problem`]: then nothing is accepted, unless it is `outcome_unknown`.
-    pub(super) async fn seal(mut self, body_hash: Sha256) -> Result<(), Problem> {
+    pub(super) async fn seal(mut self, body_hash: Sha256, skipped: u64) -> Result<(), Problem> {
         if !self.group.is_empty() {
             self.append().await?;
         }
@@ -173,7 +178,8 @@ impl Uploading {
             went_well(ended)?;
         }
         let Abandon { intake, upload, .. } = &self.abandon;
-        let tried = repeated(|| intake.seal(upload, self.chunks, body_hash)).await;
+        let seal = Seal { chunks: self.chunks, body_hash, skipped };
+        let tried = repeated(|| intake.seal(upload, &seal)).await;
         match tried.result {
             Ok(()) => {
                 self.abandon.armed = false;
@@ -302,6 +308,11 @@ fn under_way() -> Problem {
     Problem::new(StatusCode::CONFLICT, "idempotency_in_progress", detail).retry_after(1)
 }
 
+fn too_many() -> Problem {
+    let detail = "This account has as many batches under way as it may; wait until one is over.";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_batches", detail).retry_after(1)
+}
+
 fn key_reused() -> Problem {
     let detail = "This Idempotency-Key was used with another body.";
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
@@ -367,13 +378,8 @@ mod tests {
             if self.appends_fail { Err(IntakeError::Gone) } else { Ok(()) }
         }
 
-        async fn seal(
-            &self,
-            _upload: &Upload,
-            chunks: u32,
-            _body_hash: [u8; 32],
-        ) -> Result<(), IntakeError> {
-            self.note(format!("seal {chunks}"));
+        async fn seal(&self, _upload: &Upload, seal: &Seal) -> Result<(), IntakeError> {
+            self.note(format!("seal {}", seal.chunks));
             self.seals.lock().pop_front().map_or(Ok(()), Err)
         }
 
@@ -394,6 +400,15 @@ mod tests {
             Err(WishError::NotFound)
         }
 
+        async fn amend(
+            &self,
+            _id: BatchId,
+            _was: &BatchSpec,
+            _becomes: &BatchSpec,
+        ) -> Result<bool, WishError> {
+            Err(WishError::NotFound)
+        }
+
         async fn erase(&self, _account: &str, _id: BatchId) -> Result<(), WishError> {
             Err(WishError::NotFound)
         }
@@ -403,6 +418,10 @@ mod tests {
         }
 
         async fn order_replay(&self, _: &str, _order: &ReplayOrder) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn set_stopped(&self, _provider: &str, _stopped: bool) -> Result<(), StoreError> {
             Ok(())
         }
 
@@ -419,7 +438,7 @@ mod tests {
 
     fn draft() -> Draft {
         let id = BatchId::new(UnixMs(1_790_000_000_000), 77 << 20, 0);
-        Draft { id, spec: BatchSpec::default(), key: None, token: 9 }
+        Draft { id, spec: BatchSpec::default(), key: None, token: 9, batches_max: None }
     }
 
     async fn opened(store: &Arc<Scripted>) -> Result<Opening, Problem> {
@@ -432,7 +451,7 @@ mod tests {
         match opened(store).await? {
             Opening::New(mut upload) => {
                 upload.take(chunks(count)).await?;
-                upload.seal([7; 32]).await.map(|()| None)
+                upload.seal([7; 32], 0).await.map(|()| None)
             }
             Opening::Earlier(earlier) => earlier.repeated_by([7; 32]).map(Some),
         }
@@ -465,7 +484,7 @@ mod tests {
         let entry = Entry { to: "+15551230001", variables: vec![("v", &long)], ..Entry::default() };
         let mut chunker = Chunker::new(1);
         let chunks = (0..5).filter_map(|_| chunker.push(&entry)).collect();
-        assert!(upload.take(chunks).await.is_ok() && upload.seal([7; 32]).await.is_ok());
+        assert!(upload.take(chunks).await.is_ok() && upload.seal([7; 32], 0).await.is_ok());
         assert_eq!(*store.calls.lock(), ["open", "append 2", "append 2", "append 1", "seal 5"]);
     }
 
@@ -476,7 +495,7 @@ mod tests {
         let began = Instant::now();
         upload.during(store.until("append 0")).await.unwrap();
         assert!(began.elapsed() < 3 * RENEW_AFTER);
-        assert!(upload.seal([7; 32]).await.is_ok());
+        assert!(upload.seal([7; 32], 0).await.is_ok());
         assert_eq!(*store.calls.lock(), ["open", "append 0", "seal 0"]);
     }
 

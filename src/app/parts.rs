@@ -166,7 +166,13 @@ impl Parts {
             .context("can't send pings")?;
         let facts = settings.providers.iter().map(|(name, provider)| {
             let has_default_from = provider.common.from.is_some();
-            let facts = ProviderFacts { needs_from: provider.needs_from(), has_default_from };
+            let facts = ProviderFacts {
+                needs_from: provider.needs_from(),
+                has_default_from,
+                kind: provider.kind(),
+                rate: provider.common.rate,
+                max_in_flight: provider.common.max_in_flight,
+            };
             (name.clone(), facts)
         });
         let mut server = settings.server.clone();

@@ -15,7 +15,7 @@ use crate::{
     },
     store::{
         Attempt, AttemptsView, BatchFilter, Callbacks, EventFilter, EventView, MessageView,
-        Reading, Recorded, Stats, StoreError, TakenEvent, Verdict,
+        Reading, RecipientView, Recorded, Stats, StoreError, TakenEvent, Verdict,
     },
 };
 
@@ -49,6 +49,7 @@ pub(super) fn event(number: u64, url: &str) -> TakenEvent {
         spec: BatchSpec { callback, ..BatchSpec::default() },
         state: BatchState::Completed,
         counts: Counts { total: 2, sending: 0, ended },
+        skipped: 0,
         started_at: Some(UnixMs(1_790_000_000_010)),
         completed_at: Some(UnixMs(1_790_000_000_250)),
         callback: CallbackState::Pending,
@@ -198,6 +199,16 @@ impl Reading for Unread {
         _: u32,
         _: usize,
     ) -> Result<(Vec<MessageView>, Option<u32>), StoreError> {
+        Err(away())
+    }
+
+    async fn recipients(
+        &self,
+        _: BatchId,
+        _: &[FinalState],
+        _: u32,
+        _: usize,
+    ) -> Result<(Vec<RecipientView>, Option<u32>), StoreError> {
         Err(away())
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Claimer {
     speed: f64,
     sent_before: (Instant, u64),
     claimed: u64,
+    /// Whether the store was asked once if the provider is paused.
+    knows_pauses: bool,
 }
 
 // === impl Claimer ===
@@ -53,6 +55,7 @@ impl Claimer {
             speed: 0.0,
             sent_before: (Instant::now(), 0),
             claimed: 0,
+            knows_pauses: false,
         }
     }
 
@@ -61,8 +64,6 @@ impl Claimer {
         // Listen first, then look, then wait.
         let mut bell = self.lane.store.doorbell.listen();
         let mut backoff = BACKOFF_FIRST;
-        // A failure only means that a pause is learnt of a little later.
-        let _ = self.lane.gate.refresh_pause().await;
         while !soft.is_cancelled() {
             // What rang so far is answered by the look that follows.
             while let Some(ring) = bell.heard() {
@@ -95,9 +96,14 @@ impl Claimer {
 
     /// Ends turns, and claims once if more is wanted. `true` if it claimed.
     async fn round(&mut self) -> Result<bool, StoreError> {
+        if !self.knows_pauses {
+            // Nothing is claimed before it is known whether the provider is stopped.
+            self.lane.gate.refresh_pause().await?;
+            self.knows_pauses = true;
+        }
         let now = Instant::now();
         self.lane.close(Wish::Pause, |hold| hold.turn_is_over(now));
-        if self.lane.left() > self.ahead(now) || !self.lane.gate.pause_left().is_zero() {
+        if self.lane.left() > self.ahead(now) || self.lane.gate.is_closed() {
             return Ok(false);
         }
         self.claim().await
@@ -186,7 +192,11 @@ impl Claimer {
                 ring = bell.next() => match ring {
                     Ring::Work(provider) if provider == self.lane.name => return,
                     Ring::Everything => return,
-                    ring => self.learn_of_pause(&ring).await,
+                    Ring::Paused(provider) if provider == self.lane.name => {
+                        self.learn_of_pause(&Ring::Paused(provider)).await;
+                        return;
+                    }
+                    _ => {}
                 },
             }
         }

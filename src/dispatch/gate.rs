@@ -11,17 +11,20 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use governor::{DefaultDirectRateLimiter, Quota, clock::Clock};
-use tokio::{sync::Mutex, time::sleep_until};
+use tokio::{
+    sync::{Mutex, Notify},
+    time::sleep_until,
+};
 
 use crate::{
     domain::units::Rate,
-    store::{Dispatch, Grant, GrantRequest, StoreError},
+    store::{Dispatch, Grant, GrantRequest, Pause, StoreError},
 };
 
 /// What a rate may catch up, and the length of a run: this much of it.
@@ -37,6 +40,10 @@ pub(super) struct Gate {
     epoch: Instant,
     /// In microseconds after `epoch`.
     paused_until_us: AtomicU64,
+    /// Whether somebody stopped the provider, until it is resumed.
+    stopped: AtomicBool,
+    /// Rung when it is resumed.
+    resumed: Notify,
     run: Mutex<Run>,
     /// What this process alone may send.
     own: Option<DefaultDirectRateLimiter>,
@@ -59,6 +66,8 @@ impl Gate {
             rate,
             epoch,
             paused_until_us: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            resumed: Notify::new(),
             run: Mutex::new(Run { next: epoch, left: 0 }),
             own: rate.and_then(quota).map(DefaultDirectRateLimiter::direct),
         }
@@ -83,7 +92,7 @@ impl Gate {
                 self.ask(rate, in_hand, &mut run).await;
             } else if run.next + BURST < Instant::now() {
                 run.use_one(rate);
-            } else if self.pause_left() > Duration::ZERO {
+            } else if self.is_closed() {
                 self.wait_out_pause().await;
             } else if run.next > Instant::now() {
                 sleep_until(run.next.into()).await;
@@ -115,11 +124,24 @@ impl Gate {
         Duration::from_micros(until_us).saturating_sub(self.epoch.elapsed())
     }
 
-    /// Learns from the store how long the provider is paused.
+    /// Whether nothing may leave now.
+    pub(super) fn is_closed(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst) || !self.pause_left().is_zero()
+    }
+
+    /// Learns from the store whether the provider is paused or stopped.
     pub(super) async fn refresh_pause(&self) -> Result<(), StoreError> {
-        let left = self.store.paused(&self.provider).await?;
+        let Pause { left, stopped } = self.store.paused(&self.provider).await?;
         if !left.is_zero() {
             self.pause(left);
+        }
+        match (self.stopped.swap(stopped, Ordering::SeqCst), stopped) {
+            (false, true) => tracing::warn!(provider.name = self.provider, "provider stopped"),
+            (true, false) => {
+                tracing::info!(provider.name = self.provider, "provider resumed");
+                self.resumed.notify_waiters();
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -138,12 +160,14 @@ impl Gate {
     }
 
     async fn wait_out_pause(&self) {
-        loop {
-            let left = self.pause_left();
-            if left.is_zero() {
-                return;
+        while self.is_closed() {
+            // Listen first, then look.
+            let resumed = self.resumed.notified();
+            if self.stopped.load(Ordering::SeqCst) {
+                resumed.await;
+            } else {
+                tokio::time::sleep(self.pause_left()).await;
             }
-            tokio::time::sleep(left).await;
         }
     }
 

@@ -31,6 +31,8 @@ pub struct BatchSpec {
     pub expire_at: Option<UnixMs>,
     /// How often it has a turn, beside others.
     pub priority: Priority,
+    /// The batch some of whose recipients it tries again.
+    pub parent: Option<BatchId>,
 }
 
 /// How often a batch has a turn, beside batches of other priorities: of 21 turns high ones have 16,
@@ -147,6 +149,8 @@ pub struct Batch {
     pub state: BatchState,
     /// How many messages are in each state.
     pub counts: Counts,
+    /// How many recipients were left out, since the batch had their numbers already.
+    pub skipped: u64,
     /// When it was first claimed.
     pub started_at: Option<UnixMs>,
     /// When its last message became final.

@@ -270,6 +270,7 @@ mod tests {
             },
             state: BatchState::Completed,
             counts: Counts { total: 2, sending: 0, ended },
+            skipped: 0,
             started_at: Some(UnixMs(1_790_000_000_010)),
             completed_at: Some(UnixMs(1_790_000_000_250)),
             callback: CallbackState::Pending,

@@ -178,6 +178,32 @@ pub mod size {
     }
 }
 
+/// Sizes that may be absent.
+pub mod size_if_any {
+    use super::{Deserializer, Serializer, size};
+
+    /// Reads the size that is there.
+    ///
+    /// # Errors
+    /// If the text is no size.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u64>, D::Error> {
+        size::deserialize(deserializer).map(Some)
+    }
+
+    /// Writes the size, if there is one.
+    ///
+    /// # Errors
+    /// Only those of `serializer`.
+    pub fn serialize<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => size::serialize(bytes, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -50,11 +50,11 @@ pub trait Dispatch: Send + Sync {
     /// [`StoreError`].
     async fn throttle(&self, provider: &str, pause: Duration) -> Result<(), StoreError>;
 
-    /// How long a provider is still paused; zero if it isn't.
+    /// Whether and how long a provider is still paused.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn paused(&self, provider: &str) -> Result<Duration, StoreError>;
+    async fn paused(&self, provider: &str) -> Result<Pause, StoreError>;
 
     /// Takes back chunks whose leases ran out, closes chunks of canceled and expired batches, puts what is due
     /// back in the ring, drops dead uploads, carries out orders to replay events at a measured pace,
@@ -223,6 +223,16 @@ pub enum Grant {
         /// Whether the provider is paused.
         paused: bool,
     },
+}
+
+/// Whether messages may leave through a provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    /// How long it asked to be left alone from now on; zero if it didn't.
+    pub left: Duration,
+    /// Whether it was stopped, and not resumed since; see
+    /// [`Intake::set_stopped`](super::Intake::set_stopped).
+    pub stopped: bool,
 }
 
 /// What a sweep found.

@@ -14,7 +14,7 @@ const RINGS_MAX: usize = 1024;
 pub enum Ring {
     /// This provider has something to claim.
     Work(String),
-    /// This provider was paused.
+    /// This provider was paused, or resumed.
     Paused(String),
     /// An event is due.
     Event,

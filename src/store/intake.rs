@@ -32,17 +32,11 @@ pub trait Intake: Send + Sync {
     /// reaper drops.
     async fn append(&self, upload: &Upload, chunks: &[NewChunk]) -> Result<(), IntakeError>;
 
-    /// Seals the upload of `chunks` chunks: from then on the batch is accepted. `body_hash` is the
-    /// SHA-256 of the decoded request body, which repeats under the same key are compared with.
+    /// Seals an upload: from then on the batch is accepted.
     ///
     /// # Errors
     /// [`IntakeError::Gone`] if the reaper took the upload. Sealing again changes nothing.
-    async fn seal(
-        &self,
-        upload: &Upload,
-        chunks: u32,
-        body_hash: [u8; 32],
-    ) -> Result<(), IntakeError>;
+    async fn seal(&self, upload: &Upload, seal: &Seal) -> Result<(), IntakeError>;
 
     /// Drops an upload that is not sealed, and frees its idempotency key.
     ///
@@ -69,6 +63,18 @@ pub trait Intake: Send + Sync {
     /// [`WishError`]. Resuming a running batch changes nothing.
     async fn resume(&self, account: &str, id: BatchId) -> Result<(), WishError>;
 
+    /// Changes what a batch that waits for its time is to do: its body, and when it begins and
+    /// expires. False if it is not as `was` says any more: then nothing was changed.
+    ///
+    /// # Errors
+    /// [`WishError`]. The same again changes nothing.
+    async fn amend(
+        &self,
+        id: BatchId,
+        was: &BatchSpec,
+        becomes: &BatchSpec,
+    ) -> Result<bool, WishError>;
+
     /// Has a batch that is over erased, with all that belongs to it, once nothing is left to be told
     /// of it.
     ///
@@ -90,6 +96,12 @@ pub trait Intake: Send + Sync {
     /// [`StoreError`]. Ordering again, with the same nonce, changes nothing.
     async fn order_replay(&self, account: &str, order: &ReplayOrder) -> Result<(), StoreError>;
 
+    /// Stops a provider for every worker, or has it go on. It outlives every process.
+    ///
+    /// # Errors
+    /// [`StoreError`]. The same again changes nothing.
+    async fn set_stopped(&self, provider: &str, stopped: bool) -> Result<(), StoreError>;
+
     /// The number of partitions new batches are spread over.
     fn partitions(&self) -> u16;
 }
@@ -109,6 +121,19 @@ pub struct Draft {
     pub key: Option<IdempotencyKey>,
     /// A random word that only this upload knows.
     pub token: u64,
+    /// The most batches that the account may have under way, this one included.
+    pub batches_max: Option<u32>,
+}
+
+/// How an upload ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// How many chunks it has.
+    pub chunks: u32,
+    /// The SHA-256 of the decoded request body, which repeats under the same key are compared with.
+    pub body_hash: [u8; 32],
+    /// How many recipients were left out, since the batch had their numbers already.
+    pub skipped: u64,
 }
 
 /// A client's idempotency key, in the form the store keeps: its SHA-256 in hexadecimal, so that
@@ -130,6 +155,9 @@ pub enum Opened {
     },
     /// The key belongs to an upload that is still under way.
     UnderWay,
+    /// The account has as many batches under way as it may. Over several partitions those that come
+    /// at the same moment may exceed it.
+    TooMany,
 }
 
 /// An open upload.

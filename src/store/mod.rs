@@ -28,16 +28,17 @@ pub use callbacks::{
 };
 use callbacks::{ORDER_KNOWN, is_of_host};
 pub use dispatch::{
-    Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Release, Settled, Settlement, Standing,
-    Swept, Token, Waiting, Wish,
+    Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Pause, Release, Settled, Settlement,
+    Standing, Swept, Token, Waiting, Wish,
 };
 pub use doorbell::{Doorbell, Listener, Ring};
 pub use event_body::event_body;
 pub use intake::{
-    Draft, IdempotencyKey, Intake, IntakeError, Opened, SCHEDULE_MAX, Upload, WishError,
+    Draft, IdempotencyKey, Intake, IntakeError, Opened, SCHEDULE_MAX, Seal, Upload, WishError,
 };
 pub use reading::{
-    AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading, Stats,
+    AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading, RecipientView,
+    Stats,
 };
 
 pub use settings::{RETENTION_MAX, StoreSettings};

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::{AttemptEnd, EventFilter, EventView, StoreError};
 use crate::domain::{
     batch::{Batch, BatchState, CallbackState},
+    chunk::Entry,
     ids::{BatchId, EventId},
     message::{FinalState, MessageState},
     outcome::SendError,
@@ -47,6 +48,20 @@ pub trait Reading: Send + Sync {
         from: u32,
         limit: usize,
     ) -> Result<(Vec<MessageView>, Option<u32>), StoreError>;
+
+    /// Recipients of the messages of a batch that ended in one of `states`, from among the `limit`
+    /// next ones from the index `from` on, in order; and the index to go on from, unless the end is
+    /// reached.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn recipients(
+        &self,
+        id: BatchId,
+        states: &[FinalState],
+        from: u32,
+        limit: usize,
+    ) -> Result<(Vec<RecipientView>, Option<u32>), StoreError>;
 
     /// The attempts at a batch's callback; `None` if the account has no such batch.
     ///
@@ -128,6 +143,17 @@ pub struct MessageView {
     pub updated_at: UnixMs,
 }
 
+/// A recipient as the client gave it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecipientView {
+    /// The number, E.164 or not.
+    pub to: String,
+    /// The client's own name for the message.
+    pub reference: Option<String>,
+    /// The recipient's own variables, name and value.
+    pub variables: Vec<(String, String)>,
+}
+
 /// The attempts at one callback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttemptsView {
@@ -172,8 +198,10 @@ pub struct ProviderStats {
     pub ended: BTreeMap<FinalState, u64>,
     /// When the oldest batch that waits in the ring was created.
     pub oldest_queued: Option<UnixMs>,
-    /// How long the provider is still paused, in milliseconds.
+    /// How long the provider is still paused, as it asked, in milliseconds.
     pub paused_ms: u64,
+    /// Whether it was stopped, and not resumed since.
+    pub stopped: bool,
 }
 
 // === impl BatchFilter ===
@@ -187,6 +215,32 @@ impl BatchFilter {
                 .reference
                 .as_ref()
                 .is_none_or(|text| Some(text) == batch.spec.reference.as_ref())
+    }
+}
+
+// === impl RecipientView ===
+
+impl From<Entry<'_>> for RecipientView {
+    fn from(entry: Entry<'_>) -> Self {
+        let variables = entry.variables.into_iter();
+        Self {
+            to: entry.to.to_owned(),
+            reference: entry.reference.map(str::to_owned),
+            variables: variables.map(|(name, value)| (name.into(), value.into())).collect(),
+        }
+    }
+}
+
+impl RecipientView {
+    /// The recipient as chunks take it.
+    #[must_use]
+    pub fn entry(&self) -> Entry<'_> {
+        let variables = self.variables.iter();
+        Entry {
+            to: &self.to,
+            reference: self.reference.as_deref(),
+            variables: variables.map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::{MessageView, StoreError};
+use super::{MessageView, RecipientView, StoreError};
 use crate::domain::{
     batch::{Batch, BatchSpec, CallbackSpec, Counts, FinalCounts, Pace},
     chunk,
@@ -45,6 +45,16 @@ pub(super) struct StoredChunk {
     pub(super) held: bool,
     /// How the batch was closed, if it was canceled or has expired.
     pub(super) closed: Option<Closed>,
+}
+
+/// Some messages of a batch, side by side, as read.
+pub(super) struct StoredPart {
+    /// The chunks they are in.
+    pub(super) chunks: Vec<StoredChunk>,
+    /// Their batch-wide indexes.
+    pub(super) wanted: Range<u32>,
+    /// The index to go on from, unless the end is reached.
+    pub(super) next: Option<u32>,
 }
 
 /// How a batch was closed.
@@ -128,11 +138,54 @@ fn counts(text: &str, total: u64) -> Option<Counts> {
     Some(Counts { total, sending, ended })
 }
 
+// === impl StoredPart ===
+
+impl StoredPart {
+    /// The messages that are in `state`, or all of them.
+    pub(super) fn messages(&self, id: BatchId, state: Option<MessageState>) -> Vec<MessageView> {
+        let mut messages = Vec::new();
+        for chunk in &self.chunks {
+            chunk.add_to(&mut messages, id, &self.wanted);
+        }
+        messages.retain(|message| state.is_none_or(|state| message.state == state));
+        messages
+    }
+
+    /// The recipients of those that ended in one of `states`.
+    pub(super) fn recipients(&self, states: &[FinalState]) -> Vec<RecipientView> {
+        let mut recipients = Vec::new();
+        for chunk in &self.chunks {
+            chunk.add_recipients(&mut recipients, states, &self.wanted);
+        }
+        recipients
+    }
+}
+
 // === impl StoredChunk ===
 
 impl StoredChunk {
+    fn add_recipients(
+        &self,
+        recipients: &mut Vec<RecipientView>,
+        states: &[FinalState],
+        wanted: &Range<u32>,
+    ) {
+        let offsets = chunk::offsets(&self.recipients, self.states.len());
+        for ((index, byte), offset) in (self.first..).zip(&self.states).zip(&offsets) {
+            let ended = FinalState::from_byte(*byte).or(self.closed_wholly());
+            if wanted.contains(&index) && ended.is_some_and(|ended| states.contains(&ended)) {
+                recipients.push(chunk::entry_at(&self.recipients, *offset).into());
+            }
+        }
+    }
+
+    /// The state that every open message of this chunk was closed with, if that is so.
+    fn closed_wholly(&self) -> Option<FinalState> {
+        self.closed.filter(|closed| closed.wholly).map(|closed| closed.state)
+    }
+
     /// Adds the messages of this chunk whose batch-wide indexes lie in `wanted`.
-    pub(super) fn add_to(&self, messages: &mut Vec<MessageView>, id: BatchId, wanted: Range<u32>) {
+    fn add_to(&self, messages: &mut Vec<MessageView>, id: BatchId, wanted: &Range<u32>) {
         let mut latest: Vec<Option<Record<'_>>> = vec![None; self.states.len()];
         for record in record::read(&self.log) {
             if let Some(slot) = latest.get_mut(usize::from(record.place)) {
@@ -161,11 +214,10 @@ impl StoredChunk {
         record: Option<&Record<'_>>,
     ) -> MessageView {
         let created_at = id.created_at();
-        let known = FinalState::from_byte(state);
-        let state = match (known, self.closed) {
-            (Some(state), _) | (None, Some(Closed { wholly: true, state, .. })) => state.into(),
-            (None, _) if self.held => MessageState::Sending,
-            (None, _) => MessageState::Queued,
+        let state = match FinalState::from_byte(state).or(self.closed_wholly()) {
+            Some(state) => state.into(),
+            None if self.held => MessageState::Sending,
+            None => MessageState::Queued,
         };
         let recorded_at = record.map(|record| record::at(created_at, record.after_ms));
         let closed = self.closed.filter(|closed| state == closed.state.into());

@@ -55,7 +55,7 @@ fn form(headers: &HeaderMap) -> Result<Form, Problem> {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     let is_well_formed = (1..=KEY_BYTES_MAX).contains(&key.len())

@@ -39,6 +39,8 @@ struct Read {
     messages: u32,
     /// How many of the messages are invalid.
     invalid: u32,
+    /// How many recipients were left out.
+    skipped: u64,
     body_hash: Sha256,
 }
 
@@ -51,8 +53,9 @@ pub(super) async fn receive(
     account: &Account,
     key: Option<String>,
     body: Body,
+    bytes_max: u64,
 ) -> Result<Received, Problem> {
-    let mut pieces = Pieces::of(body);
+    let mut pieces = Pieces::of(body, bytes_max);
     let (first_line, rest) = first_line(&mut pieces).await?;
     let (spec, lines) = submission::begin(&first_line, &app.rules(account))?;
     let draft = app.draft(account, spec, key);
@@ -60,9 +63,9 @@ pub(super) async fn receive(
         Opening::New(mut upload) => {
             let stream = Stream { app, pieces, lines, upload: &mut upload, place: None };
             match stream.run(rest).await {
-                Ok(Read { messages, invalid, body_hash }) => {
-                    upload.seal(body_hash).await?;
-                    Ok(Received::New(Box::new(Sealed { draft, messages, invalid })))
+                Ok(Read { messages, invalid, skipped, body_hash }) => {
+                    upload.seal(body_hash, skipped).await?;
+                    Ok(Received::New(Box::new(Sealed { draft, messages, invalid, skipped })))
                 }
                 Err(problem) => {
                     // The client may try again as soon as it has its answer.
@@ -106,9 +109,9 @@ impl Stream<'_> {
             self.take_place().await?;
             next = self.upload.during(self.pieces.next()).await??;
         }
-        let Rest { chunks, messages, invalid } = self.lines.finish()?;
+        let Rest { chunks, messages, invalid, skipped } = self.lines.finish()?;
         self.upload.take(chunks).await?;
-        Ok(Read { messages, invalid, body_hash: self.pieces.hash() })
+        Ok(Read { messages, invalid, skipped, body_hash: self.pieces.hash() })
     }
 
     async fn store(&mut self, piece: &[u8]) -> Result<(), Problem> {

@@ -33,20 +33,20 @@ pub(super) async fn receive(
     account: &Account,
     key: Option<String>,
     body: Body,
+    bytes_max: u64,
 ) -> Result<Received, Problem> {
     let server = &app.api.server;
-    let collected =
-        body::collect(body, server.body_bytes_max, &app.large_bodies, server.body_timeout).await?;
+    let collected = body::collect(body, bytes_max, &app.large_bodies, server.body_timeout).await?;
     // Kept to the end: the chunks take the memory that the body leaves.
     let Collected { bytes, place: _place } = collected;
     let Work { submission, body_hash } = read(app, account, bytes).await?;
-    let Submission { spec, chunks, messages, invalid } = submission;
+    let Submission { spec, chunks, messages, invalid, skipped } = submission;
     let draft = app.draft(account, spec, key);
     match upload::open(&app.api.store.intake, &draft).await? {
         Opening::New(mut upload) => {
             upload.take(chunks).await?;
-            upload.seal(body_hash).await?;
-            Ok(Received::New(Box::new(Sealed { draft, messages, invalid })))
+            upload.seal(body_hash, skipped).await?;
+            Ok(Received::New(Box::new(Sealed { draft, messages, invalid, skipped })))
         }
         Opening::Earlier(earlier) => earlier.repeated_by(body_hash).map(Received::Again),
     }

@@ -310,6 +310,7 @@ mod tests {
             spec,
             state: BatchState::Completed,
             counts: Counts::default(),
+            skipped: 0,
             started_at: None,
             completed_at: Some(UnixMs(1_790_000_000_250)),
             callback: CallbackState::Pending,

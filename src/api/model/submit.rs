@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::EventType;
-use crate::domain::batch::Priority;
+use crate::domain::{batch::Priority, message::MessageState};
 
 /// A batch to be sent. Only `body` and `recipients` are required; `from` too, where the provider
 /// has no sender of its own and needs one.
@@ -81,6 +81,36 @@ pub struct SubmitBatch {
     /// What becomes of recipients that are no E.164 numbers.
     #[serde(default)]
     pub on_invalid: OnInvalid,
+    /// What becomes of recipients whose number the batch has already.
+    #[serde(default)]
+    pub duplicates: Duplicates,
+}
+
+/// What of a batch is to be another way. What is absent stays; `null` takes a time away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AmendBatch {
+    /// The text of every message; at most 16 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// When the first message may leave, at most 365 days ahead; at once if `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, example = "2026-12-01T09:00:00Z")]
+    pub send_at: Option<String>,
+    /// What has not left by then never does; at most 365 days ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, example = "2026-12-01T12:00:00Z")]
+    pub expire_at: Option<String>,
+}
+
+/// Which messages of a batch are to be tried again, as a new batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryBatch {
+    /// The states they ended in: `failed`, `expired`, `canceled`, `undelivered` or `unknown`. One that
+    /// is `unknown` may have been sent.
+    #[schema(example = json!(["failed", "expired"]))]
+    pub states: Vec<MessageState>,
 }
 
 /// What a callback authenticates itself with.
@@ -158,6 +188,17 @@ pub enum OnInvalid {
     FailMessage,
     /// The whole batch is refused.
     RejectBatch,
+}
+
+/// What becomes of recipients whose number the batch has already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Duplicates {
+    /// Each gets a message of its own.
+    #[default]
+    Keep,
+    /// Only the first one gets a message; the others are left out, and are no part of the counts.
+    Skip,
 }
 
 // === impl Hidden ===

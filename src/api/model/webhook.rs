@@ -131,6 +131,7 @@ mod tests {
             spec: BatchSpec { reference: Some("spring".into()), ..BatchSpec::default() },
             state: BatchState::Completed,
             counts: Counts { total: 1, ..Counts::default() },
+            skipped: 0,
             started_at: Some(at),
             completed_at: Some(at),
             callback: CallbackState::Pending,

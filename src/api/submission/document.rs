@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{
         json::{Expect, Faults, Headers, Key, Place, Pointer, instant, next_text},
-        model::OnInvalid,
+        model::{Duplicates, OnInvalid},
     },
     domain::{
         batch::{BatchSpec, Priority},
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The longest body, in bytes.
-const BODY_BYTES_MAX: usize = 16 * 1024;
+pub(super) const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// The longest sender, in bytes.
 const FROM_BYTES_MAX: usize = 64;
@@ -51,7 +51,7 @@ const FIELDS: [(&str, Field); 21] = [
     ("delivery_guarantee", Field::Only("at_least_once")),
     ("send_at", Field::SendAt),
     ("expire_at", Field::ExpireAt),
-    ("duplicates", Field::Unbuilt),
+    ("duplicates", Field::Duplicates),
     ("rate", Field::Unbuilt),
     ("quiet_hours", Field::Unbuilt),
 ];
@@ -75,6 +75,7 @@ enum Field {
     SendAt,
     ExpireAt,
     Priority,
+    Duplicates,
     /// Only this one value is built yet.
     Only(&'static str),
     /// Not built yet.
@@ -95,6 +96,7 @@ pub(super) struct Document<'de> {
     reference: Option<Cow<'de, str>>,
     metadata: Option<&'de str>,
     pub(super) on_invalid: OnInvalid,
+    pub(super) duplicates: Duplicates,
     send_at: Option<UnixMs>,
     expire_at: Option<UnixMs>,
     priority: Priority,
@@ -200,6 +202,17 @@ impl<'de> Root<'_, 'de> {
                     Err(_) => faults.add(&at, "invalid_value", "this is high, normal or low"),
                 }
             }
+            Field::Duplicates => {
+                let word = next_text(members, &at, usize::MAX, faults)?;
+                document.duplicates = match word.as_deref() {
+                    None | Some("keep") => Duplicates::Keep,
+                    Some("skip") => Duplicates::Skip,
+                    Some(_) => {
+                        faults.add(&at, "invalid_value", "this is keep or skip");
+                        Duplicates::Keep
+                    }
+                };
+            }
             Field::Only(value) => {
                 let given = next_text(members, &at, usize::MAX, faults)?;
                 if given.is_some_and(|given| given != value) {
@@ -233,7 +246,7 @@ impl Document<'_> {
         root: &Pointer<'_>,
         faults: &mut Faults,
     ) -> BatchSpec {
-        self.judge_body(root, faults);
+        judge_body(self.body.as_deref(), root, faults);
         let provider = self.judge_provider(rules, root, faults);
         self.judge_from(&provider, rules, root, faults);
         schedule::judge(self.send_at, self.expire_at, rules.now, root, faults);
@@ -250,20 +263,7 @@ impl Document<'_> {
             send_at: self.send_at,
             expire_at: self.expire_at,
             priority: self.priority,
-        }
-    }
-
-    fn judge_body(&self, root: &Pointer<'_>, faults: &mut Faults) {
-        let at = Pointer::Key(root, "body");
-        match self.body.as_deref() {
-            None => faults.missing("body", root),
-            Some("") => faults.add(&at, "empty", "a message needs a text"),
-            Some(body) if body.len() > BODY_BYTES_MAX => {}
-            Some(body) => {
-                if let Err(error) = Template::compile(body) {
-                    faults.add(&at, "template_invalid", error);
-                }
-            }
+            parent: None,
         }
     }
 
@@ -297,6 +297,22 @@ impl Document<'_> {
                 faults.add(&at, "invalid_value", detail);
             }
             Some(_) => {}
+        }
+    }
+}
+
+/// Judges the text of every message.
+pub(super) fn judge_body(body: Option<&str>, root: &Pointer<'_>, faults: &mut Faults) {
+    let at = Pointer::Key(root, "body");
+    match body {
+        None if faults.concern(&at) => {}
+        None => faults.missing("body", root),
+        Some("") => faults.add(&at, "empty", "a message needs a text"),
+        Some(body) if body.len() > BODY_BYTES_MAX => {}
+        Some(body) => {
+            if let Err(error) = Template::compile(body) {
+                faults.add(&at, "template_invalid", error);
+            }
         }
     }
 }

@@ -3,15 +3,15 @@
 //!
 //! Lines are read where they lie; only what a piece leaves over of its last line is copied. The
 //! first line that is wrong ends it all, with everything that is wrong about that line. Pointers
-//! begin with the number of the line, from 1, so line and index of a recipient differ by 2: an empty
-//! line may only stand at the end.
+//! begin with the number of the line, from 1, so line and index of a recipient differ by 2 where no
+//! duplicates are left out: an empty line may only stand at the end.
 
 use memchr::{memchr, memchr_iter, memrchr};
 
 use super::{
     Refusal, Rules,
     document::{Document, Root},
-    recipients::{Element, Sink},
+    recipients::{Element, Sink, Sunk},
     variables::Pairs,
 };
 use crate::{
@@ -51,6 +51,8 @@ pub(in crate::api) struct Rest {
     pub(in crate::api) messages: u32,
     /// How many of them are invalid.
     pub(in crate::api) invalid: u32,
+    /// How many recipients were left out, since their numbers were there already.
+    pub(in crate::api) skipped: u64,
 }
 
 /// Reads and judges the first line, which may end with CR. Gives the batch, and the reader of the
@@ -68,10 +70,10 @@ pub(in crate::api) fn begin(line: &[u8], rules: &Rules<'_>) -> Result<(BatchSpec
     let (mut document, mut faults) = (Document::default(), Faults::default());
     let root = Root { at: &at, document: &mut document, sink: None, faults: &mut faults };
     json::read(line, root).map_err(|flaw| broken(flaw, number))?;
-    let on_invalid = document.on_invalid;
+    let (on_invalid, duplicates) = (document.on_invalid, document.duplicates);
     let spec = document.is_object.then(|| document.into_spec(rules, &at, &mut faults));
     match spec.filter(|_| faults.is_empty()) {
-        Some(spec) => Ok((spec, Lines::new(rules.chunk_size, on_invalid))),
+        Some(spec) => Ok((spec, Lines::new(Sink::new(rules, duplicates), on_invalid))),
         None => Err(Refusal::Fields(faults.into_errors())),
     }
 }
@@ -79,9 +81,9 @@ pub(in crate::api) fn begin(line: &[u8], rules: &Rules<'_>) -> Result<(BatchSpec
 // === impl Lines ===
 
 impl Lines {
-    fn new(chunk_size: u16, on_invalid: OnInvalid) -> Self {
+    fn new(sink: Sink, on_invalid: OnInvalid) -> Self {
         Self {
-            sink: Sink::new(chunk_size),
+            sink,
             on_invalid,
             partial: Vec::new(),
             number: FIRST_LINE,
@@ -105,7 +107,7 @@ impl Lines {
         }
         self.read(&lines[begin..])?;
         self.keep(partial)?;
-        Ok(self.sink.take_chunks())
+        self.sink.take_chunks()
     }
 
     /// Whether the client wants no batch with invalid recipients, and there are some.
@@ -121,11 +123,11 @@ impl Lines {
         if !self.partial.is_empty() {
             self.read_partial()?;
         }
-        let (chunks, messages, invalid) = self.sink.finish();
+        let Sunk { chunks, messages, invalid, skipped } = self.sink.finish()?;
         if invalid.count > 0 && self.on_invalid == OnInvalid::RejectBatch {
-            return Err(invalid.refusal(|index| format!("/{}", u64::from(index) + FIRST_LINE)));
+            return Err(invalid.refusal(|place| format!("/{}", place + FIRST_LINE)));
         }
-        Ok(Rest { chunks, messages, invalid: invalid.count })
+        Ok(Rest { chunks, messages, invalid: invalid.count, skipped })
     }
 
     /// Reads lines that all have their ends.

@@ -6,13 +6,14 @@ use std::borrow::Cow;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 
 use super::{
-    REFERENCE_BYTES_MAX, Refusal,
+    REFERENCE_BYTES_MAX, Refusal, Rules,
+    duplicates::{Added, Numbers},
     variables::{Pairs, Variables},
 };
 use crate::{
     api::{
         json::{Expect, Faults, Key, Place, Pointer, check_text, next_text},
-        model::FieldError,
+        model::{Duplicates, FieldError},
         problem::ERRORS_MAX,
     },
     domain::{
@@ -29,8 +30,26 @@ const RECIPIENT_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Sink {
     chunker: Chunker,
     chunks: Vec<NewChunk>,
+    recipients_max: u32,
     /// Those in chunks that were cut.
     invalid: Invalid,
+    /// The numbers so far, if duplicates are to be left out.
+    numbers: Option<Numbers>,
+    /// How many were left out.
+    skipped: u64,
+    /// Why the numbers can't be compared any more.
+    broken: Option<rusqlite::Error>,
+}
+
+/// All recipients.
+pub(super) struct Sunk {
+    /// The chunks that were not taken before.
+    pub(super) chunks: Vec<NewChunk>,
+    /// How many messages there are in all.
+    pub(super) messages: u32,
+    pub(super) invalid: Invalid,
+    /// How many recipients were left out, since their numbers were there already.
+    pub(super) skipped: u64,
 }
 
 /// Recipients that are no E.164 numbers.
@@ -38,8 +57,8 @@ pub(super) struct Sink {
 pub(super) struct Invalid {
     /// How many there are.
     pub(super) count: u32,
-    /// The indexes of the first ones.
-    first: Vec<u32>,
+    /// The places of the first ones among the recipients as given.
+    first: Vec<u64>,
 }
 
 /// The place of the `recipients` array.
@@ -71,14 +90,27 @@ const FIELDS: [&str; 3] = ["to", "variables", "reference"];
 // === impl Sink ===
 
 impl Sink {
-    pub(super) fn new(chunk_size: u16) -> Self {
-        let chunker = Chunker::new(chunk_size);
-        Self { chunker, chunks: Vec::new(), invalid: Invalid::default() }
+    pub(super) fn new(rules: &Rules<'_>, duplicates: Duplicates) -> Self {
+        Self {
+            chunker: Chunker::new(rules.chunk_size),
+            chunks: Vec::new(),
+            recipients_max: rules.recipients_max,
+            invalid: Invalid::default(),
+            numbers: (duplicates == Duplicates::Skip).then(Numbers::new),
+            skipped: 0,
+            broken: None,
+        }
     }
 
     /// The chunks that were filled since the last call.
-    pub(super) fn take_chunks(&mut self) -> Vec<NewChunk> {
-        std::mem::take(&mut self.chunks)
+    ///
+    /// # Errors
+    /// [`Refusal::Scratch`].
+    pub(super) fn take_chunks(&mut self) -> Result<Vec<NewChunk>, Refusal> {
+        match self.broken.take() {
+            Some(error) => Err(Refusal::Scratch(error)),
+            None => Ok(std::mem::take(&mut self.chunks)),
+        }
     }
 
     /// The invalid recipients in all chunks that were filled.
@@ -86,15 +118,19 @@ impl Sink {
         &self.invalid
     }
 
-    /// The chunks that were not taken, how many messages there are in all, and which are invalid.
-    pub(super) fn finish(self) -> (Vec<NewChunk>, u32, Invalid) {
-        let Self { chunker, mut chunks, mut invalid } = self;
-        let messages = chunker.next_index();
-        if let Some(last) = chunker.finish() {
-            invalid.note(&last);
+    /// Ends the list.
+    ///
+    /// # Errors
+    /// [`Refusal::Scratch`].
+    pub(super) fn finish(mut self) -> Result<Sunk, Refusal> {
+        let mut chunks = self.take_chunks()?;
+        let messages = self.chunker.next_index();
+        if let Some(last) = std::mem::replace(&mut self.chunker, Chunker::new(1)).finish() {
+            self.count_invalid(&last);
             chunks.push(last);
         }
-        (chunks, messages, invalid)
+        let Self { invalid, skipped, .. } = self;
+        Ok(Sunk { chunks, messages, invalid, skipped })
     }
 
     /// Adds a recipient, unless the submission is refused anyway.
@@ -105,14 +141,44 @@ impl Sink {
             let detail = format_args!("{bytes} bytes, where {RECIPIENT_BYTES_MAX} are allowed");
             faults.add(at, "too_long", detail);
         }
-        if self.chunker.next_index() == u32::MAX {
-            faults.add(at, "too_many", "a batch holds at most 4294967295 messages");
-        }
         if !faults.is_empty() {
-            self.chunks = Vec::new();
-        } else if let Some(full) = self.chunker.push(entry) {
-            self.invalid.note(&full);
+            return;
+        }
+        let place = u64::from(self.chunker.next_index()) + self.skipped;
+        match self.numbers.as_mut().map(|numbers| numbers.add(entry.to)) {
+            None | Some(Ok(Added::New)) => {}
+            Some(Ok(Added::NoNumber)) => self.invalid.note(place),
+            Some(Ok(Added::Known)) => {
+                self.skipped += 1;
+                return;
+            }
+            Some(Err(error)) => {
+                self.broken.get_or_insert(error);
+                return;
+            }
+        }
+        let index = self.chunker.next_index();
+        if index == self.recipients_max {
+            let detail = format_args!("a batch may have at most {index} recipients here");
+            faults.add(at, "too_many", detail);
+            return;
+        }
+        if let Some(full) = self.chunker.push(entry) {
+            self.count_invalid(&full);
             self.chunks.push(full);
+        }
+    }
+
+    /// Counts the invalid recipients of a chunk that was cut. Where none is left out, their indexes are
+    /// their places.
+    fn count_invalid(&mut self, chunk: &NewChunk) {
+        let failed = chunk.failed();
+        self.invalid.count += failed;
+        if failed > 0 && self.numbers.is_none() {
+            let states = (u64::from(chunk.first)..).zip(&chunk.states);
+            for (place, _) in states.filter(|(_, state)| **state == FinalState::Failed as u8) {
+                self.invalid.note(place);
+            }
         }
     }
 }
@@ -120,21 +186,17 @@ impl Sink {
 // === impl Invalid ===
 
 impl Invalid {
-    fn note(&mut self, chunk: &NewChunk) {
-        let failed = chunk.failed();
-        self.count += failed;
-        if failed > 0 && self.first.len() < ERRORS_MAX {
-            let states = (chunk.first..).zip(&chunk.states);
-            let invalid = states.filter(|(_, state)| **state == FinalState::Failed as u8);
-            let room = ERRORS_MAX - self.first.len();
-            self.first.extend(invalid.take(room).map(|(index, _)| index));
+    /// Notes the place of one, if it is among the first.
+    fn note(&mut self, place: u64) {
+        if self.first.len() < ERRORS_MAX {
+            self.first.push(place);
         }
     }
 
-    /// Refuses the submission for them; `pointer` gives the place of an index.
-    pub(super) fn refusal(&self, pointer: impl Fn(u32) -> String) -> Refusal {
-        let error = |index: &u32| FieldError {
-            pointer: pointer(*index),
+    /// Refuses the submission for them; `pointer` tells of a place where it is.
+    pub(super) fn refusal(&self, pointer: impl Fn(u64) -> String) -> Refusal {
+        let error = |place: &u64| FieldError {
+            pointer: pointer(*place),
             code: "invalid_number".into(),
             detail: InvalidNumber.to_string(),
         };

@@ -14,8 +14,11 @@ use crate::domain::chunk::{Entry, entry_at, offsets};
 fn providers() -> BTreeMap<String, ProviderFacts> {
     BTreeMap::from([
         ("mock".to_owned(), ProviderFacts::default()),
-        ("carrier".to_owned(), ProviderFacts { needs_from: true, has_default_from: false }),
-        ("housed".to_owned(), ProviderFacts { needs_from: true, has_default_from: true }),
+        ("carrier".to_owned(), ProviderFacts { needs_from: true, ..ProviderFacts::default() }),
+        (
+            "housed".to_owned(),
+            ProviderFacts { needs_from: true, has_default_from: true, ..ProviderFacts::default() },
+        ),
     ])
 }
 
@@ -31,6 +34,7 @@ fn rules(providers: &BTreeMap<String, ProviderFacts>) -> Rules<'_> {
         providers,
         default_provider: "mock",
         chunk_size: 500,
+        recipients_max: u32::MAX,
         callbacks: &PUBLIC,
         now: NOW,
     }

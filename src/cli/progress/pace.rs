@@ -103,6 +103,7 @@ mod tests {
             spec: BatchSpec::default(),
             state: BatchState::Running,
             counts: Counts { total, sending: 0, ended },
+            skipped: 0,
             started_at: None,
             completed_at: None,
             callback: CallbackState::Pending,

@@ -13,9 +13,12 @@ use serde_json::value::RawValue;
 
 use super::{header::Needs, recipient::Values};
 use crate::{
-    api::model::{OnInvalid, SubmitBatch, VariableValue},
+    api::model::{Duplicates, OnInvalid, SubmitBatch, VariableValue},
     cli::Failure,
-    domain::template::{self, Template},
+    domain::{
+        batch::Priority,
+        template::{self, Template},
+    },
 };
 
 /// The longest file that is read as a body, in bytes; the server takes less.
@@ -64,6 +67,14 @@ pub(super) struct Message {
     /// What has not left by then never does; no end if not given
     #[arg(long, value_name = "TIME", value_parser = instant)]
     expire_at: Option<jiff::Timestamp>,
+
+    /// How often the batch has a turn, beside others
+    #[arg(long, value_name = "PRIORITY", default_value = "normal", value_parser = priority)]
+    priority: Priority,
+
+    /// Of recipients with one number only the first gets a message
+    #[arg(long)]
+    skip_duplicates: bool,
 
     /// What becomes of recipients that are no E.164 numbers
     #[arg(long, value_enum, value_name = "WHAT", default_value = "fail-message")]
@@ -133,6 +144,8 @@ impl Message {
                 WhenInvalid::FailMessage => OnInvalid::FailMessage,
                 WhenInvalid::RejectBatch => OnInvalid::RejectBatch,
             },
+            priority: self.priority,
+            duplicates: if self.skip_duplicates { Duplicates::Skip } else { Duplicates::Keep },
             ..SubmitBatch::default()
         };
         Ok(Prepared { head, template, defaults, needs })
@@ -174,6 +187,10 @@ fn body_of(path: &Path) -> Result<String, Failure> {
         body.strip_suffix('\n').map_or(&*body, |line| line.strip_suffix('\r').unwrap_or(line));
     body.truncate(text.len());
     Ok(body)
+}
+
+fn priority(text: &str) -> Result<Priority, &'static str> {
+    text.parse().map_err(|_| "this is high, normal or low")
 }
 
 fn instant(text: &str) -> Result<jiff::Timestamp, &'static str> {

@@ -30,7 +30,8 @@ macro_rules! batch_columns {
         concat!(
             "SELECT b.id, b.state, b.total, b.sending, b.started_ms, b.completed_ms, b.callback, \
              s.spec, b.ended_1, b.ended_2, b.ended_3, \
-             b.ended_4 + iif(b.body_hash IS NULL, b.invalid, 0), b.ended_5, b.ended_6, b.ended_7 \
+             b.ended_4 + iif(b.body_hash IS NULL, b.invalid, 0), b.ended_5, b.ended_6, b.ended_7, \
+             b.skipped \
              FROM batch b JOIN spec s USING (batch) ",
             $rest
         )
@@ -73,6 +74,7 @@ pub(super) fn batch(row: &Row<'_>) -> rusqlite::Result<Batch> {
         spec,
         state: row.get::<_, Word<BatchState>>(1)?.0,
         counts: Counts { total: count(row, 2)?, sending: count(row, 3)?, ended },
+        skipped: count(row, 15)?,
         started_at: moment(4)?,
         completed_at: moment(5)?,
         callback: row

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use rusqlite::OptionalExtension;
 
 use super::{
     EmbeddedStore, claim,
@@ -16,8 +17,8 @@ use super::{
 use crate::{
     domain::{batch::BatchSpec, ids::BatchId, time::millis},
     store::{
-        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, RETENTION_MAX, Ring, Settled,
-        Settlement, Standing, StoreError, Swept, stored,
+        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Pause, RETENTION_MAX, Ring,
+        Settled, Settlement, Standing, StoreError, Swept, stored,
     },
 };
 
@@ -62,8 +63,13 @@ impl Dispatch for EmbeddedStore {
         Ok(())
     }
 
-    async fn paused(&self, provider: &str) -> Result<Duration, StoreError> {
-        Ok(self.rates.paused(Instant::now(), provider))
+    async fn paused(&self, provider: &str) -> Result<Pause, StoreError> {
+        let (left, name) = (self.rates.paused(Instant::now(), provider), provider.to_owned());
+        let stopped = self.read(move |db| {
+            let mut rows = db.prepare_cached("SELECT stopped FROM provider WHERE name = ?1")?;
+            rows.query_row([name], |row| row.get(0)).optional()
+        });
+        Ok(Pause { left, stopped: stopped.await?.unwrap_or(false) })
     }
 
     async fn sweep(&self) -> Result<Swept, StoreError> {

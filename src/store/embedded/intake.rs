@@ -8,19 +8,19 @@ use super::{
     columns::{Id, chunk_key, integer},
     replay,
     step::Step,
-    wishes,
+    wishes::{self, Amendment, Wished},
 };
 use crate::{
     domain::{
-        batch::{CallbackState, FinalCounts},
+        batch::{BatchSpec, CallbackState, FinalCounts},
         chunk::NewChunk,
         ids::BatchId,
         message::FinalState,
         time::millis,
     },
     store::{
-        Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, StoreError, StoreRules,
-        Upload, WishError, stored,
+        Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, Ring, Seal, StoreError,
+        StoreRules, Upload, WishError, stored,
     },
 };
 
@@ -40,15 +40,10 @@ impl Intake for EmbeddedStore {
         if open { Ok(()) } else { Err(IntakeError::Gone) }
     }
 
-    async fn seal(
-        &self,
-        upload: &Upload,
-        chunks: u32,
-        body_hash: [u8; 32],
-    ) -> Result<(), IntakeError> {
+    async fn seal(&self, upload: &Upload, how: &Seal) -> Result<(), IntakeError> {
         self.synced()?;
-        let upload = *upload;
-        let sealed = self.write(move |step| seal(step, upload, chunks, body_hash)).await?;
+        let (upload, how) = (*upload, *how);
+        let sealed = self.write(move |step| seal(step, upload, &how)).await?;
         if sealed { Ok(()) } else { Err(IntakeError::Gone) }
     }
 
@@ -75,6 +70,18 @@ impl Intake for EmbeddedStore {
         self.wish(account, id, wishes::resume).await
     }
 
+    async fn amend(
+        &self,
+        id: BatchId,
+        was: &BatchSpec,
+        becomes: &BatchSpec,
+    ) -> Result<bool, WishError> {
+        let (account, amendment) = (was.account.clone(), Amendment::new(was, becomes));
+        let grant =
+            move |step: &mut Step<'_>, wished: &Wished| wishes::amend(step, wished, &amendment);
+        self.wish(&account, id, grant).await
+    }
+
     async fn erase(&self, account: &str, id: BatchId) -> Result<(), WishError> {
         self.wish(account, id, wishes::erase).await
     }
@@ -87,6 +94,18 @@ impl Intake for EmbeddedStore {
     async fn order_replay(&self, account: &str, order: &ReplayOrder) -> Result<(), StoreError> {
         let (account, order) = (account.to_owned(), order.clone());
         self.write(move |step| replay::order(step, &account, &order)).await
+    }
+
+    async fn set_stopped(&self, provider: &str, stopped: bool) -> Result<(), StoreError> {
+        let name = provider.to_owned();
+        self.write(move |step| {
+            let sql = "INSERT INTO provider (name, stopped) VALUES (?1, ?2) \
+                       ON CONFLICT DO UPDATE SET stopped = excluded.stopped";
+            step.run(sql, (&name, stopped))?;
+            step.rings.push(Ring::Paused(name.clone()));
+            Ok(())
+        })
+        .await
     }
 
     fn partitions(&self) -> u16 {
@@ -104,6 +123,13 @@ fn open(step: &Step<'_>, draft: &Draft, rules: StoreRules) -> rusqlite::Result<O
     let (spec, key) = (&draft.spec, draft.key.as_ref().map(|key| &key.0));
     if let Some(held) = key.map_or(Ok(None), |key| holder(step, &spec.account, key))? {
         return Ok(held);
+    }
+    if let Some(batches_max) = draft.batches_max {
+        let sql = "SELECT count(*) >= ?2 FROM (SELECT 1 FROM batch WHERE account = ?1 \
+                   AND completed_ms IS NULL AND state != 'dropped' LIMIT ?2)";
+        if step.row(sql, (&spec.account, batches_max), |row| row.get(0))? == Some(true) {
+            return Ok(Opened::TooMany);
+        }
     }
     let callback = spec.callback.as_ref();
     let (percent, every_ms) = stored::pace(callback);
@@ -196,15 +222,10 @@ pub(super) fn append_log(step: &Step<'_>, chunk: i64, records: &[u8]) -> rusqlit
 }
 
 /// False if the upload is gone. A batch without an open message completes in this very step.
-fn seal(
-    step: &mut Step<'_>,
-    upload: Upload,
-    chunks: u32,
-    body_hash: [u8; 32],
-) -> rusqlite::Result<bool> {
+fn seal(step: &mut Step<'_>, upload: Upload, how: &Seal) -> rusqlite::Result<bool> {
     let sql = "SELECT batch, body_hash IS NOT NULL, state = 'receiving' AND chunks = ?3, \
                total, invalid, provider FROM batch WHERE id = ?1 AND upload = ?2";
-    let found = step.row(sql, (Id(upload.id), word(upload.token), chunks), |row| {
+    let found = step.row(sql, (Id(upload.id), word(upload.token), how.chunks), |row| {
         let (sealed, complete): (bool, bool) = (row.get(1)?, row.get(2)?);
         let (total, invalid): (i64, i64) = (row.get(3)?, row.get(4)?);
         Ok((row.get(0)?, sealed, complete, total, invalid, row.get::<_, String>(5)?))
@@ -217,8 +238,8 @@ fn seal(
     }
     step.run(
         "UPDATE batch SET state = 'queued', body_hash = ?2, open = total, \
-         behind = total - invalid, upload_ms = NULL WHERE batch = ?1",
-        (batch, body_hash),
+         behind = total - invalid, upload_ms = NULL, skipped = ?3 WHERE batch = ?1",
+        (batch, how.body_hash, integer(how.skipped)),
     )?;
     step.begin_progress(batch)?;
     let sql = "INSERT INTO provider (name, open) VALUES (?1, ?2) \

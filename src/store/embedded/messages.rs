@@ -4,15 +4,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::columns::{self, Id, chunk_key, instant};
 use crate::{
-    domain::{
-        ids::BatchId,
-        message::{FinalState, MessageState},
-        time::UnixMs,
-    },
-    store::{
-        MessageView,
-        stored::{Closed, StoredChunk},
-    },
+    domain::{ids::BatchId, message::FinalState, time::UnixMs},
+    store::stored::{Closed, StoredChunk, StoredPart},
 };
 
 /// What all messages of a batch share.
@@ -25,26 +18,25 @@ struct Whole {
     cut: Option<(u32, UnixMs, FinalState)>,
 }
 
-/// See [`crate::store::Reading::messages`].
+/// The `limit` messages of a batch from the index `from` on; `None` if it is not there.
 pub(super) fn read(
     db: &Connection,
     id: BatchId,
-    state: Option<MessageState>,
     from: u32,
     limit: usize,
-) -> rusqlite::Result<(Vec<MessageView>, Option<u32>)> {
-    let Some(whole) = Whole::read(db, id)? else { return Ok((Vec::new(), None)) };
+) -> rusqlite::Result<Option<StoredPart>> {
+    let Some(whole) = Whole::read(db, id)? else { return Ok(None) };
     let to = from.saturating_add(u32::try_from(limit).unwrap_or(u32::MAX)).min(whole.total);
-    let mut messages = Vec::new();
+    let mut chunks = Vec::new();
     for number in whole.chunk_of(db, from)?..whole.top {
         let Some(chunk) = whole.read_chunk(db, number)? else { continue };
         if chunk.first >= to {
             break;
         }
-        chunk.add_to(&mut messages, id, from..to);
+        chunks.push(chunk);
     }
-    messages.retain(|message| state.is_none_or(|state| message.state == state));
-    Ok((messages, (to < whole.total).then_some(to)))
+    let next = (to < whole.total).then_some(to);
+    Ok(Some(StoredPart { chunks, wanted: from..to, next }))
 }
 
 // === impl Whole ===

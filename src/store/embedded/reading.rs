@@ -19,7 +19,7 @@ use crate::{
     },
     store::{
         AttemptEnd, AttemptRecord, AttemptsView, BatchFilter, EventFilter, EventView, MessageView,
-        ProviderStats, Reading, Stats, StoreError,
+        ProviderStats, Reading, RecipientView, Stats, StoreError,
     },
 };
 
@@ -52,7 +52,19 @@ impl Reading for EmbeddedStore {
         from: u32,
         limit: usize,
     ) -> Result<(Vec<MessageView>, Option<u32>), StoreError> {
-        self.read(move |db| messages::read(db, id, state, from, limit)).await
+        let part = self.read(move |db| messages::read(db, id, from, limit)).await?;
+        Ok(part.map(|part| (part.messages(id, state), part.next)).unwrap_or_default())
+    }
+
+    async fn recipients(
+        &self,
+        id: BatchId,
+        states: &[FinalState],
+        from: u32,
+        limit: usize,
+    ) -> Result<(Vec<RecipientView>, Option<u32>), StoreError> {
+        let part = self.read(move |db| messages::read(db, id, from, limit)).await?;
+        Ok(part.map(|part| (part.recipients(states), part.next)).unwrap_or_default())
     }
 
     async fn attempts(
@@ -181,13 +193,14 @@ fn stats(db: &Connection, providers: Vec<String>) -> rusqlite::Result<Stats> {
 }
 
 fn provider(db: &Connection, name: &str) -> rusqlite::Result<ProviderStats> {
-    let sql = "SELECT open, sending, ended_1, ended_2, ended_3, ended_4, ended_5, ended_6, ended_7 \
-               FROM provider WHERE name = ?1";
+    let sql = "SELECT open, sending, ended_1, ended_2, ended_3, ended_4, ended_5, ended_6, ended_7, \
+               stopped FROM provider WHERE name = ?1";
     let mut rows = db.prepare_cached(sql)?;
     let found = rows.query_row([name], |row| {
         let mut figures = ProviderStats {
             open: columns::count(row, 0)?,
             sending: columns::count(row, 1)?,
+            stopped: row.get(9)?,
             ..ProviderStats::default()
         };
         for (column, state) in (2..).zip(FinalState::ALL) {

@@ -1,17 +1,21 @@
-//! What clients wish of a batch: cancel, pause, resume.
+//! What clients wish of a batch: cancel, pause, resume, amend, erase.
 
 use super::{
     EmbeddedStore,
-    columns::{Id, Word},
+    columns::{Id, Word, integer},
     step::Step,
 };
 use crate::{
-    domain::{batch::BatchState, ids::BatchId, message::FinalState},
-    store::{Ring, WishError},
+    domain::{
+        batch::{BatchSpec, BatchState},
+        ids::BatchId,
+        message::FinalState,
+    },
+    store::{Ring, WishError, stored},
 };
 
 /// How a wish ended: granted, or the batch is in a state that does not allow it.
-type Granted = Result<(), BatchState>;
+type Granted<T = ()> = Result<T, BatchState>;
 
 /// What a wish is judged by.
 pub(super) struct Wished {
@@ -20,15 +24,38 @@ pub(super) struct Wished {
     state: BatchState,
 }
 
+/// What a batch is to do from now on.
+pub(super) struct Amendment {
+    /// The spec that is to be there.
+    was: Vec<u8>,
+    /// The spec that takes its place.
+    becomes: Vec<u8>,
+    send_ms: Option<i64>,
+    expire_ms: Option<i64>,
+}
+
+// === impl Amendment ===
+
+impl Amendment {
+    pub(super) fn new(was: &BatchSpec, becomes: &BatchSpec) -> Self {
+        Self {
+            was: stored::write_spec(was),
+            becomes: stored::write_spec(becomes),
+            send_ms: becomes.send_at.map(|at| integer(at.0)),
+            expire_ms: becomes.expire_at.map(|at| integer(at.0)),
+        }
+    }
+}
+
 // === impl EmbeddedStore ===
 
 impl EmbeddedStore {
-    pub(super) async fn wish(
+    pub(super) async fn wish<T: Send + 'static>(
         &self,
         account: &str,
         id: BatchId,
-        grant: fn(&mut Step<'_>, &Wished) -> rusqlite::Result<Granted>,
-    ) -> Result<(), WishError> {
+        grant: impl FnOnce(&mut Step<'_>, &Wished) -> rusqlite::Result<Granted<T>> + Send + 'static,
+    ) -> Result<T, WishError> {
         let account = account.to_owned();
         let granted = self.write(move |step| {
             let sql = "SELECT batch, state FROM batch \
@@ -41,7 +68,7 @@ impl EmbeddedStore {
         match granted.await? {
             None => Err(WishError::NotFound),
             Some(Err(state)) => Err(WishError::State(state)),
-            Some(Ok(())) => Ok(()),
+            Some(Ok(granted)) => Ok(granted),
         }
     }
 }
@@ -88,6 +115,30 @@ pub(super) fn resume(step: &mut Step<'_>, wished: &Wished) -> rusqlite::Result<G
     }
     step.rings.push(Ring::Wish(wished.id));
     Ok(Ok(()))
+}
+
+/// Changes what a batch that waits for its time is to do, and has it begin if that has come by this.
+pub(super) fn amend(
+    step: &mut Step<'_>,
+    wished: &Wished,
+    amendment: &Amendment,
+) -> rusqlite::Result<Granted<bool>> {
+    let sql = "SELECT spec FROM spec WHERE batch = ?1";
+    let spec: Option<Vec<u8>> = step.row(sql, [wished.batch], |row| row.get(0))?;
+    if spec.as_ref() == Some(&amendment.becomes) {
+        return Ok(Ok(true));
+    }
+    if wished.state != BatchState::Scheduled {
+        return Ok(Err(wished.state));
+    }
+    if spec.as_ref() != Some(&amendment.was) {
+        return Ok(Ok(false));
+    }
+    step.run("UPDATE spec SET spec = ?2 WHERE batch = ?1", (wished.batch, &amendment.becomes))?;
+    let sql = "UPDATE batch SET send_ms = ?2, expire_ms = ?3 WHERE batch = ?1";
+    step.run(sql, (wished.batch, amendment.send_ms, amendment.expire_ms))?;
+    step.begin(wished.batch)?;
+    Ok(Ok(true))
 }
 
 /// Has a batch that is over erased, without waiting for the time that it would be kept: now, or once

@@ -89,6 +89,7 @@ pub(super) fn batch(
         spec,
         state: state.parse().map_err(|_| unexpected("a batch in no known state"))?,
         counts: Counts { total: count(fields, "total"), sending: count(fields, "sending"), ended },
+        skipped: count(fields, "skipped"),
         started_at: instant("started_ms"),
         completed_at: instant("completed_ms"),
         callback: word(fields, "callback")

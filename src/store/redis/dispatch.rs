@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
-use super::{RedisStore, codec, keys, scripts};
+use super::{RedisStore, codec, keys, link::Link, scripts};
 use crate::{
     domain::{
         batch::BatchSpec,
@@ -15,7 +15,7 @@ use crate::{
         time::{UnixMs, millis},
     },
     store::{
-        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, ORDER_KNOWN, RETENTION_MAX,
+        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, ORDER_KNOWN, Pause, RETENTION_MAX,
         Release, Settled, Settlement, Standing, StoreError, Swept, Token, Wish, stored,
     },
 };
@@ -123,9 +123,8 @@ impl Dispatch for RedisStore {
         self.link.run(&scripts::THROTTLE, &keys::rate(provider), stop).await.map(|_| ())
     }
 
-    async fn paused(&self, provider: &str) -> Result<Duration, StoreError> {
-        let left = self.link.run(&scripts::PAUSED, &keys::rate(provider), |_| ()).await?;
-        codec::number(left).map(Duration::from_micros)
+    async fn paused(&self, provider: &str) -> Result<Pause, StoreError> {
+        read_pause(&self.link, provider).await
     }
 
     async fn sweep(&self) -> Result<Swept, StoreError> {
@@ -205,6 +204,18 @@ impl RedisStore {
         };
         let counts: Vec<u64> = counts.into_iter().map(codec::number).collect::<Result<_, _>>()?;
         counts.try_into().map_err(|_| codec::unexpected(script.name))
+    }
+}
+
+/// Whether and how long a provider is still paused.
+pub(super) async fn read_pause(link: &Link, provider: &str) -> Result<Pause, StoreError> {
+    let answer = link.run(&scripts::PAUSED, &keys::rate(provider), |_| ()).await?;
+    match codec::list(answer)?.as_slice() {
+        [left_us, stopped] => Ok(Pause {
+            left: Duration::from_micros(u64::try_from(codec::signed(left_us)?).unwrap_or(0)),
+            stopped: codec::signed(stopped)? == 1,
+        }),
+        _ => Err(codec::unexpected("a pause that is none")),
     }
 }
 

@@ -3,11 +3,15 @@
 use async_trait::async_trait;
 use redis::Cmd;
 
-use super::{RedisStore, codec, keys, scripts};
+use super::{
+    RedisStore, codec,
+    keys::{self, PartitionKeys},
+    scripts,
+};
 use crate::{
-    domain::{chunk::NewChunk, ids::BatchId},
+    domain::{batch::BatchSpec, chunk::NewChunk, ids::BatchId},
     store::{
-        Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, StoreError, Upload,
+        Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, Seal, StoreError, Upload,
         WishError, stored,
     },
 };
@@ -18,6 +22,7 @@ impl Intake for RedisStore {
         let spec = stored::write_spec(&draft.spec);
         let callback = draft.spec.callback.as_ref();
         let (percent, every_ms) = stored::pace(callback);
+        let places = self.places_here(draft).await?;
         let answer = self
             .link
             .run(&scripts::OPEN, &keys::of(draft.id), |call| {
@@ -36,13 +41,15 @@ impl Intake for RedisStore {
                     .arg(every_ms.map_or_else(String::new, |every_ms| every_ms.to_string()))
                     .arg(draft.spec.send_at.map_or_else(String::new, |at| at.0.to_string()))
                     .arg(draft.spec.expire_at.map_or_else(String::new, |at| at.0.to_string()))
-                    .arg(draft.spec.priority as u8);
+                    .arg(draft.spec.priority as u8)
+                    .arg(places.map_or_else(String::new, |places| places.to_string()));
             })
             .await?;
         let mut answer = codec::list(answer)?.into_iter();
         match codec::text(answer.next().unwrap_or(redis::Value::Nil))?.as_str() {
             "new" => Ok(Opened::New(Upload { id: draft.id, token: draft.token })),
             "under way" => Ok(Opened::UnderWay),
+            "too many" => Ok(Opened::TooMany),
             "replayed" => {
                 let id = codec::text(answer.next().unwrap_or(redis::Value::Nil))?;
                 let hash = codec::bytes(answer.next().unwrap_or(redis::Value::Nil))?;
@@ -72,16 +79,15 @@ impl Intake for RedisStore {
         went_on(&codec::text(answer)?, "ok")
     }
 
-    async fn seal(
-        &self,
-        upload: &Upload,
-        chunks: u32,
-        body_hash: [u8; 32],
-    ) -> Result<(), IntakeError> {
+    async fn seal(&self, upload: &Upload, seal: &Seal) -> Result<(), IntakeError> {
         let answer = self
             .link
             .run(&scripts::SEAL, &keys::of(upload.id), |call| {
-                call.arg(upload.id.ulid()).arg(upload.token).arg(chunks).arg(&body_hash);
+                call.arg(upload.id.ulid())
+                    .arg(upload.token)
+                    .arg(seal.chunks)
+                    .arg(&seal.body_hash)
+                    .arg(seal.skipped);
             })
             .await?;
         went_on(&codec::text(answer)?, "sealed")
@@ -104,6 +110,29 @@ impl Intake for RedisStore {
 
     async fn resume(&self, account: &str, id: BatchId) -> Result<(), WishError> {
         self.wish(&scripts::RESUME, account, id).await
+    }
+
+    async fn amend(
+        &self,
+        id: BatchId,
+        was: &BatchSpec,
+        becomes: &BatchSpec,
+    ) -> Result<bool, WishError> {
+        let answer = self
+            .link
+            .run(&scripts::AMEND, &keys::of(id), |call| {
+                call.arg(&was.account)
+                    .arg(id.ulid())
+                    .arg(stored::write_spec(was))
+                    .arg(stored::write_spec(becomes))
+                    .arg(becomes.send_at.map_or_else(String::new, |at| at.0.to_string()))
+                    .arg(becomes.expire_at.map_or_else(String::new, |at| at.0.to_string()));
+            })
+            .await?;
+        match codec::text(answer)?.as_str() {
+            "changed" => Ok(false),
+            answer => granted(answer).map(|()| true),
+        }
     }
 
     async fn erase(&self, account: &str, id: BatchId) -> Result<(), WishError> {
@@ -140,12 +169,37 @@ impl Intake for RedisStore {
         Ok(())
     }
 
+    async fn set_stopped(&self, provider: &str, stopped: bool) -> Result<(), StoreError> {
+        let set = |call: &mut Cmd| {
+            call.arg(provider).arg(u8::from(stopped));
+        };
+        self.link.run(&scripts::STOP, &keys::rate(provider), set).await.map(|_| ())
+    }
+
     fn partitions(&self) -> u16 {
         self.partitions
     }
 }
 
 impl RedisStore {
+    /// How many batches the account may have under way in the draft's partition: what the others
+    /// leave of its limit.
+    async fn places_here(&self, draft: &Draft) -> Result<Option<u64>, StoreError> {
+        let Some(batches_max) = draft.batches_max else { return Ok(None) };
+        let mut calls = redis::pipe();
+        for partition in (0..self.partitions).filter(|other| *other != draft.id.partition()) {
+            let keys = PartitionKeys(keys::partition(partition));
+            calls.cmd("SCARD").arg(keys.unfinished(&draft.spec.account));
+        }
+        let mut elsewhere = 0;
+        if self.partitions > 1 {
+            for answer in self.link.ask_all(&calls).await? {
+                elsewhere += codec::number(answer)?;
+            }
+        }
+        Ok(Some(u64::from(batches_max).saturating_sub(elsewhere)))
+    }
+
     async fn wish(
         &self,
         script: &scripts::Script,
@@ -158,12 +212,16 @@ impl RedisStore {
                 call.arg(account).arg(id.ulid());
             })
             .await?;
-        match codec::text(answer)?.as_str() {
-            "ok" => Ok(()),
-            "not found" => Err(WishError::NotFound),
-            state => Err(state
-                .parse()
-                .map_or_else(|_| codec::unexpected(state).into(), WishError::State)),
+        granted(&codec::text(answer)?)
+    }
+}
+
+fn granted(answer: &str) -> Result<(), WishError> {
+    match answer {
+        "ok" => Ok(()),
+        "not found" => Err(WishError::NotFound),
+        state => {
+            Err(state.parse().map_or_else(|_| codec::unexpected(state).into(), WishError::State))
         }
     }
 }

@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | `rb:meta` | hash | `schema`, `partitions`, `secret`: what all processes must agree on |
 //! | `rb:bell` | channel | rings: `work <provider>`, `pause <provider>`, `event`, `wish <batch>` |
-//! | `rb:{rate:<provider>}` | hash | `clock` of the shared rate and `paused`, both µs |
+//! | `rb:{rate:<provider>}` | hash | `clock` of the shared rate and `paused`, both µs; `stopped` |
 //! | `P turn` | number | counts turns; gives ring places and lease tokens |
 //! | `P ring:<priority>:<provider>` | zset | accounts with something to claim, by turn |
 //! | `P ring:<priority>:<provider>:<account>` | zset | their batches, by turn |
@@ -27,6 +27,7 @@
 //! | `P feed:<account>` | zset | the account's events in the order of their creation |
 //! | `P replays` | zset | orders to deliver events again, by nonce |
 //! | `P replay:<nonce>` | hash | such an order, and the `place` in the feed it has come to |
+//! | `P unfinished:<account>` | set | the account's batches that are not over |
 //! | `P purge` | zset | batches by when they are erased, ms |
 //! | `P list:<account>` | zset | the account's batches, all with score 0: in the order of their ids |
 //! | `P i:<account>:<key>` | string | the batch an idempotency key belongs to |
@@ -134,6 +135,10 @@ impl PartitionKeys {
 
     pub(super) fn list(&self, account: &str) -> String {
         format!("{}list:{account}", self.0)
+    }
+
+    pub(super) fn unfinished(&self, account: &str) -> String {
+        format!("{}unfinished:{account}", self.0)
     }
 
     pub(super) fn ring(&self, provider: &str, priority: Priority) -> String {

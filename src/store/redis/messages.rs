@@ -9,14 +9,10 @@ use super::{
     link::Link,
 };
 use crate::{
-    domain::{
-        ids::BatchId,
-        message::{FinalState, MessageState},
-        time::UnixMs,
-    },
+    domain::{ids::BatchId, message::FinalState, time::UnixMs},
     store::{
-        MessageView, StoreError,
-        stored::{Closed, StoredChunk},
+        StoreError,
+        stored::{Closed, StoredChunk, StoredPart},
     },
 };
 
@@ -30,25 +26,23 @@ struct Whole {
     cut: Option<(usize, UnixMs, FinalState)>,
 }
 
-/// See [`crate::store::Reading::messages`].
+/// The `limit` messages of a batch from the index `from` on; `None` if it is not there.
 pub(super) async fn read(
     link: &Link,
     id: BatchId,
-    state: Option<MessageState>,
     from: u32,
     limit: usize,
-) -> Result<(Vec<MessageView>, Option<u32>), StoreError> {
-    let Some(whole) = Whole::read(link, id).await? else { return Ok((Vec::new(), None)) };
+) -> Result<Option<StoredPart>, StoreError> {
+    let Some(whole) = Whole::read(link, id).await? else { return Ok(None) };
     let to = from.saturating_add(u32::try_from(limit).unwrap_or(u32::MAX)).min(whole.total);
-    let mut messages = Vec::new();
+    let mut chunks = Vec::new();
     let mut number = whole.chunk_of(from);
     while number < whole.firsts.len() && whole.firsts[number] < to {
-        let parts = whole.read_chunk(link, number).await?;
-        parts.add_to(&mut messages, id, from..to);
+        chunks.push(whole.read_chunk(link, number).await?);
         number += 1;
     }
-    messages.retain(|message| state.is_none_or(|state| message.state == state));
-    Ok((messages, (to < whole.total).then_some(to)))
+    let next = (to < whole.total).then_some(to);
+    Ok(Some(StoredPart { chunks, wanted: from..to, next }))
 }
 
 // === impl Whole ===

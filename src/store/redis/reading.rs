@@ -7,6 +7,7 @@ use super::{
     RedisStore,
     callbacks::{hgetall, score_ms, time_ms},
     codec,
+    dispatch::read_pause,
     events::Order,
     keys, messages,
 };
@@ -15,11 +16,11 @@ use crate::{
         batch::{Batch, CallbackState, Priority},
         ids::{BatchId, EventId},
         message::{FinalState, MessageState},
-        time::UnixMs,
+        time::{UnixMs, millis},
     },
     store::{
         AttemptEnd, AttemptRecord, AttemptsView, BatchFilter, EventFilter, EventView, MessageView,
-        ProviderStats, Reading, Stats, StoreError,
+        ProviderStats, Reading, RecipientView, Stats, StoreError,
     },
 };
 
@@ -62,7 +63,19 @@ impl Reading for RedisStore {
         from: u32,
         limit: usize,
     ) -> Result<(Vec<MessageView>, Option<u32>), StoreError> {
-        messages::read(&self.link, id, state, from, limit).await
+        let part = messages::read(&self.link, id, from, limit).await?;
+        Ok(part.map(|part| (part.messages(id, state), part.next)).unwrap_or_default())
+    }
+
+    async fn recipients(
+        &self,
+        id: BatchId,
+        states: &[FinalState],
+        from: u32,
+        limit: usize,
+    ) -> Result<(Vec<RecipientView>, Option<u32>), StoreError> {
+        let part = messages::read(&self.link, id, from, limit).await?;
+        Ok(part.map(|part| (part.recipients(states), part.next)).unwrap_or_default())
     }
 
     async fn attempts(
@@ -122,10 +135,9 @@ impl Reading for RedisStore {
             self.add_partition(&keys, providers, &mut stats).await?;
         }
         for provider in providers {
-            let paused =
-                self.link.run(&super::scripts::PAUSED, &keys::rate(provider), |_| ()).await?;
+            let pause = read_pause(&self.link, provider).await?;
             let figures = stats.providers.entry(provider.clone()).or_default();
-            figures.paused_ms = codec::number(paused)? / 1_000;
+            (figures.paused_ms, figures.stopped) = (millis(pause.left), pause.stopped);
         }
         Ok(stats)
     }

@@ -61,6 +61,7 @@ scripts! {
     RECOVER: LIB, "recover";
     CLOSE: LIB, "close";
     ERASE: LIB, "erase";
+    AMEND: LIB, "amend";
     EXPIRE: LIB, "expire";
     FORWARD: LIB, "forward";
     START: LIB, "start";
@@ -74,6 +75,7 @@ scripts! {
     GRANT: "", "grant";
     THROTTLE: "", "throttle";
     PAUSED: "", "paused";
+    STOP: "", "stop";
 }
 
 #[cfg(test)]
@@ -99,6 +101,6 @@ mod tests {
             .filter(|(_, source)| source.starts_with("#!lua\n"))
             .map(|(name, _)| *name)
             .collect();
-        assert_eq!(refusing, ["open", "append", "seal", "order"]);
+        assert_eq!(refusing, ["open", "append", "seal", "amend", "order"]);
     }
 }

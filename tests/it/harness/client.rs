@@ -87,6 +87,12 @@ impl Client {
         read(self.request(Method::DELETE, path)).await.unwrap()
     }
 
+    /// Patches what is at a path with JSON.
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
+        let request = self.request(Method::PATCH, path).header(CONTENT_TYPE, "application/json");
+        read(request.body(body.to_string())).await.unwrap()
+    }
+
     /// Gets a path with these headers.
     pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let request = self.request(Method::GET, path);

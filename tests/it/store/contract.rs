@@ -81,6 +81,7 @@ cases! {
             a_paused_batch_is_not_claimed_until_it_is_resumed
             a_batch_waits_for_its_time
             a_batch_that_waits_can_be_paused_and_canceled
+            a_batch_that_waits_is_amended_by_one_at_a_time
             what_was_never_claimed_expires_at_once
             what_is_parked_or_held_expires_as_it_comes_back
             a_batch_that_has_expired_can_be_canceled
@@ -125,6 +126,7 @@ cases! {
         }
         rates {
             a_pause_of_a_provider_holds_for_all
+            a_stopped_provider_stays_so_until_it_is_resumed
             grants_never_overlap
         }
     }

@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::fixture::{
-    ACCOUNT, Fixture, RULES, all_sent, changes, chunks, settings, settlement, waiting,
+    ACCOUNT, Fixture, RULES, all_sent, changes, chunks, seal_of, settings, settlement, waiting,
 };
 use crate::harness::{PATIENCE, Ringback, StoreUrl, eventually};
 
@@ -90,7 +90,7 @@ async fn what_an_earlier_process_held_is_free_after_one_sweep() {
     assert_eq!(&again.states[..], [0, 1, 0], "what was settled is not sent again");
     assert_eq!(on.settle(&all_sent(&again)).await, Settled::Done { completed: true });
     assert_eq!(on.batch(id).await.counts.ended[FinalState::Sent], 3);
-    let sealed = on.store.intake.seal(&upload, 3, [0; 32]).await;
+    let sealed = on.store.intake.seal(&upload, &seal_of(3)).await;
     assert!(matches!(sealed, Err(IntakeError::Gone)), "{sealed:?}");
     on.open(&on.keyed("half")).await;
 }

@@ -18,7 +18,7 @@ use ringback::{
     },
     store::{
         self, Attempt, AttemptEnd, Claim, Claimed, Dispatch, Draft, HostLimits, HostSign,
-        IdempotencyKey, Opened, Recorded, Release, Settled, Settlement, Store, StoreRules,
+        IdempotencyKey, Opened, Recorded, Release, Seal, Settled, Settlement, Store, StoreRules,
         StoreSettings, TakenEvent, Upload, Verdict, Waiting,
     },
 };
@@ -36,6 +36,11 @@ pub(crate) const RULES: StoreRules = StoreRules {
 
 /// Where callbacks of the tests go, unless they say otherwise.
 pub(crate) const HOST: &str = "a.example:443";
+
+/// The seal of an upload of so many chunks.
+pub(crate) fn seal_of(chunks: u32) -> Seal {
+    Seal { chunks, body_hash: [7; 32], skipped: 0 }
+}
 
 /// How long attempts hold their events.
 const ATTEMPT_LEASE: Duration = Duration::from_secs(20);
@@ -108,7 +113,13 @@ impl Fixture {
     }
 
     pub(crate) fn draft(&self, callback: bool) -> Draft {
-        Draft { id: fresh_id(), spec: self.spec(callback), key: None, token: rand::random() }
+        Draft {
+            id: fresh_id(),
+            spec: self.spec(callback),
+            key: None,
+            token: rand::random(),
+            batches_max: None,
+        }
     }
 
     pub(crate) fn keyed(&self, key: &str) -> Draft {
@@ -137,7 +148,7 @@ impl Fixture {
         let chunks = chunks(recipients, chunk_size);
         self.store.intake.append(&upload, &chunks).await.expect("an append");
         let count = u32::try_from(chunks.len()).expect("few chunks");
-        self.store.intake.seal(&upload, count, [7; 32]).await.expect("a seal");
+        self.store.intake.seal(&upload, &seal_of(count)).await.expect("a seal");
         draft.id
     }
 

@@ -98,7 +98,7 @@ fn each_wrong_field_has_its_pointer_and_code() {
         (with(r#""priority":"urgent""#), "/priority", "invalid_value"),
         (with(r#""priority":5"#), "/priority", "wrong_type"),
         (with(r#""delivery_guarantee":"at_most_once""#), "/delivery_guarantee", "not_supported"),
-        (with(r#""duplicates":"drop""#), "/duplicates", "not_supported"),
+        (with(r#""duplicates":"drop""#), "/duplicates", "invalid_value"),
         (with(r#""rate":"1/s""#), "/rate", "not_supported"),
         (with(r#""quiet_hours":[]"#), "/quiet_hours", "not_supported"),
     ] {
@@ -127,7 +127,7 @@ fn a_batch_begins_at_its_time_or_at_once() {
 #[test]
 fn everything_wrong_is_listed_at_once() {
     let body = r#"{"body":"{{","recipients":[1,{"to":"+1","variables":{"":1,"b":[]}},{"x":0}],
-        "metadata":{"a":1,"a":2},"color":"red","priority":"high"}"#;
+        "metadata":{"a":1,"a":2},"color":"red","priority": "urgent"}"#;
     let listed: Vec<String> = faults(body).into_iter().map(|(pointer, _)| pointer).collect();
     let expected = [
         "/recipients/0",

@@ -17,7 +17,13 @@ fn streamed_by(body: &[u8], piece_bytes: usize) -> Result<Submission, Refusal> {
     }
     let rest = lines.finish()?;
     chunks.extend(rest.chunks);
-    Ok(Submission { spec, chunks, messages: rest.messages, invalid: rest.invalid })
+    Ok(Submission {
+        spec,
+        chunks,
+        messages: rest.messages,
+        invalid: rest.invalid,
+        skipped: rest.skipped,
+    })
 }
 
 fn streamed(body: impl AsRef<[u8]>) -> Result<Submission, Refusal> {

@@ -21,7 +21,8 @@ CREATE TABLE provider (
   ended_7 INTEGER NOT NULL DEFAULT 0,
   -- How far each priority's turns have come, high, normal and low, and the last turn: see claim.rs.
   mark_1 INTEGER NOT NULL DEFAULT 0, mark_2 INTEGER NOT NULL DEFAULT 0,
-  mark_3 INTEGER NOT NULL DEFAULT 0, last_mark INTEGER NOT NULL DEFAULT 0
+  mark_3 INTEGER NOT NULL DEFAULT 0, last_mark INTEGER NOT NULL DEFAULT 0,
+  stopped INTEGER NOT NULL DEFAULT 0      -- whether nothing leaves through it until it is resumed
 ) WITHOUT ROWID;
 
 CREATE TABLE batch (
@@ -47,6 +48,7 @@ CREATE TABLE batch (
   upload     INTEGER,                    -- the upload's token
   upload_ms  INTEGER,                    -- when the upload's lease ends, while it is open
   body_hash  BLOB,                       -- SHA-256, from the seal on
+  skipped    INTEGER NOT NULL DEFAULT 0, -- recipients left out, since their numbers were there
   chunks     INTEGER NOT NULL DEFAULT 0,
   top        INTEGER NOT NULL DEFAULT 0, -- one more than the highest chunk's number
   total      INTEGER NOT NULL DEFAULT 0, -- messages
@@ -71,6 +73,7 @@ CREATE TABLE batch (
   purge_ms   INTEGER                     -- when it is erased
 );
 CREATE INDEX batch_list ON batch (account, id) WHERE state != 'dropped';
+CREATE INDEX batch_under_way ON batch (account) WHERE completed_ms IS NULL AND state != 'dropped';
 CREATE INDEX batch_ring ON batch (provider, priority, account, turn) WHERE turn IS NOT NULL;
 CREATE INDEX batch_due ON batch (due_ms) WHERE due_ms IS NOT NULL;
 CREATE INDEX batch_send ON batch (send_ms) WHERE state = 'scheduled';

@@ -10,7 +10,7 @@
 -- the batch if they were the last ones. To be called once a step, after every other change of it.
 -- Gives true if the batch completed.
 local function finish(id, key, moved, now)
-  local b = redis.call('HMGET', key, 'provider', 'state', 'callback', 'wants', 'expire_ms')
+  local b = redis.call('HMGET', key, 'provider', 'state', 'callback', 'wants', 'expire_ms', 'account')
   local sum = 0
   for byte, n in pairs(moved) do
     if n > 0 then
@@ -28,6 +28,7 @@ local function finish(id, key, moved, now)
   if redis.call('HSETNX', key, 'completed_ms', now) == 0 then return false end
   if b[2] ~= 'canceled' then redis.call('HSET', key, 'state', 'completed') end
   leave(id, key)
+  redis.call('SREM', P .. 'unfinished:' .. b[6], id)
   if b[5] then redis.call('ZREM', P .. 'expiry', id) end
   if b[3] == 'pending' then tell_end(id, key, b[4] or '', now) else keep_on(id, key, now) end
   return true
@@ -127,6 +128,7 @@ local function drop_upload(id, key, now)
   redis.call('HDEL', key, 'claim', 'token')
   redis.call('HSET', key, 'state', 'dropped')
   redis.call('ZREM', P .. 'uploads', id)
+  redis.call('SREM', P .. 'unfinished:' .. (b[2] or ''), id)
   redis.call('ZREM', P .. 'list:' .. (b[2] or ''), id)
   redis.call('ZADD', P .. 'purge', now, id)
 end

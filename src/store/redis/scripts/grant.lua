@@ -9,10 +9,11 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local interval, burst, wanted = ARGV[1] / 1000, tonumber(ARGV[2]), tonumber(ARGV[3])
-local AHEAD_US, PAUSE_MAX_US = 1000000, 600000000
+local AHEAD_US, PAUSE_MAX_US, STOPPED_LOOK_US = 1000000, 600000000, 100000
 
-local r = redis.call('HMGET', KEYS[1], 'clock', 'paused')
+local r = redis.call('HMGET', KEYS[1], 'clock', 'paused', 'stopped')
 local clock, paused = tonumber(r[1] or 0), tonumber(r[2] or 0)
+if r[3] then return { 0, STOPPED_LOOK_US, 1 } end
 if paused > now and paused <= now + PAUSE_MAX_US then return { 0, paused - now, 1 } end
 
 -- Further ahead than any grant reaches: the machine's clock was stepped back.

@@ -8,7 +8,8 @@
 --      dispatched, failures, progress  12 percent between reports  13 ms between reports, or ''
 --      14 when to begin, ms, or ''  15 when to end what has not left, ms, or ''
 --      16 priority: 1 high, 2 normal, 3 low
--- Returns {'new'} | {'replayed', batch, body hash} | {'under way'}
+--      17 at most so many batches of the account under way here, this one included, or ''
+-- Returns {'new'} | {'replayed', batch, body hash} | {'under way'} | {'too many'}
 
 local id, token = ARGV[1], ARGV[2]
 local key = batch_key(id)
@@ -23,6 +24,10 @@ if claim then
     if b[1] then return { 'replayed', holder, b[1] } end
     if b[2] then return { 'under way' } end
   end
+end
+local unfinished = P .. 'unfinished:' .. ARGV[4]
+if ARGV[17] ~= '' and redis.call('SCARD', unfinished) >= tonumber(ARGV[17]) then
+  return { 'too many' }
 end
 
 -- This very upload may have been dropped between a lost reply and this repeat.
@@ -42,6 +47,7 @@ if claim then
   redis.call('SET', claim, id)
   redis.call('HSET', key, 'claim', claim)
 end
+redis.call('SADD', unfinished, id)
 redis.call('ZADD', P .. 'uploads', now + ARGV[3], id)
 redis.call('ZADD', P .. 'list:' .. ARGV[4], 0, id)
 return { 'new' }

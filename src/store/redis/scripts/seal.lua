@@ -4,6 +4,7 @@
 --
 -- KEYS 1 partition
 -- ARGV 1 batch  2 upload token  3 number of chunks  4 SHA-256 of the decoded body
+--      5 how many recipients were left out
 -- Returns 'sealed' | 'gone'
 
 local id = ARGV[1]
@@ -23,6 +24,7 @@ elseif b[8] then
   redis.call('HSET', key, 'tell_at', now + b[8])
 end
 redis.call('HDEL', key, 'failed')
+if ARGV[5] ~= '0' then redis.call('HSET', key, 'skipped', ARGV[5]) end
 redis.call('HSET', key, 'state', 'queued', 'hash', ARGV[4], 'open', total,
   'behind', total - failed, 'cursor', 0, 'sending', 0)
 redis.call('HINCRBY', P .. 'stats', b[6] .. ':open', total)

@@ -6,7 +6,7 @@ use ringback::{
 };
 
 use super::THREE;
-use crate::store::fixture::{ACCOUNT, Fixture, chunks};
+use crate::store::fixture::{ACCOUNT, Fixture, chunks, seal_of};
 
 pub(super) async fn an_empty_batch_completes_when_it_is_sealed(on: Fixture) {
     let id = on.accept(&[], 2).await;
@@ -35,7 +35,7 @@ pub(super) async fn a_seal_with_chunks_missing_is_refused(on: Fixture) {
     let draft = on.draft(true);
     let upload = on.open(&draft).await;
     on.store.intake.append(&upload, &chunks(&THREE, 2)[..1]).await.expect("an append");
-    let sealed = on.store.intake.seal(&upload, 2, [0; 32]).await;
+    let sealed = on.store.intake.seal(&upload, &seal_of(2)).await;
     assert!(matches!(sealed, Err(IntakeError::Gone)), "{sealed:?}");
     assert!(on.claim().await.is_none());
 }
@@ -50,7 +50,7 @@ pub(super) async fn an_upload_that_stopped_vanishes_and_frees_its_key(on: Fixtur
 
     let late = on.store.intake.append(&upload, &chunks(&THREE, 1)).await;
     assert!(matches!(late, Err(IntakeError::Gone)), "{late:?}");
-    let sealed = on.store.intake.seal(&upload, 3, [0; 32]).await;
+    let sealed = on.store.intake.seal(&upload, &seal_of(3)).await;
     assert!(matches!(sealed, Err(IntakeError::Gone)), "{sealed:?}");
     assert!(on.store.reading.batch(ACCOUNT, draft.id).await.expect("a read").is_none());
     assert_eq!(on.raw.contents().await, before, "something was left behind");
@@ -68,9 +68,9 @@ pub(super) async fn one_key_is_one_batch(on: Fixture) {
     let upload = on.open(&first).await;
     assert_eq!(on.store.intake.open(&first).await.expect("again"), Opened::New(upload));
     assert_eq!(on.store.intake.open(&on.keyed("k")).await.expect("other"), Opened::UnderWay);
-    on.store.intake.seal(&upload, 0, [9; 32]).await.expect("a seal");
-    on.store.intake.seal(&upload, 0, [9; 32]).await.expect("the same seal again");
-    let replayed = Opened::Replayed { id: first.id, body_hash: [9; 32] };
+    on.store.intake.seal(&upload, &seal_of(0)).await.expect("a seal");
+    on.store.intake.seal(&upload, &seal_of(0)).await.expect("the same seal again");
+    let replayed = Opened::Replayed { id: first.id, body_hash: [7; 32] };
     assert_eq!(on.store.intake.open(&on.keyed("k")).await.expect("repeat"), replayed);
 
     let mut elsewhere = on.keyed("k");

@@ -1,5 +1,7 @@
 //! What clients wish of their batches: to cancel, pause and resume them.
 
+use std::time::Duration;
+
 use ringback::{
     clock::Clock,
     domain::{
@@ -174,6 +176,33 @@ pub(super) async fn a_batch_waits_for_its_time(on: Fixture) {
     // Nor does one that waits for longer than can be: the clock was stepped back.
     let never = on.scheduled(400 * 86_400_000).await;
     assert_eq!(on.state(never).await, BatchState::Queued);
+}
+
+pub(super) async fn a_batch_that_waits_is_amended_by_one_at_a_time(on: Fixture) {
+    let intake = &on.store.intake;
+    let id = on.scheduled(AN_HOUR_MS).await;
+    let was = on.batch(id).await.spec;
+    let later = was.send_at.map(|at| at.after(Duration::from_hours(1)));
+    let one = BatchSpec { body: "one".into(), send_at: later, expire_at: later, ..was.clone() };
+    let other = BatchSpec { body: "other".into(), ..was.clone() };
+    assert!(intake.amend(id, &was, &one).await.expect("amended"));
+    assert!(intake.amend(id, &was, &one).await.expect("the same again"));
+    assert!(!intake.amend(id, &was, &other).await.expect("refused"), "what was is not any more");
+    assert_eq!(on.batch(id).await.spec, one);
+    let theirs = BatchSpec { account: "zeta".into(), ..one.clone() };
+    assert!(matches!(intake.amend(id, &theirs, &other).await, Err(WishError::NotFound)));
+    // What it is to expire by now holds, and what it was to begin by does not.
+    assert_eq!((on.sweep().await.batches_expired, on.state(id).await), (0, BatchState::Scheduled));
+    let at_once = BatchSpec { send_at: None, expire_at: None, ..one.clone() };
+    assert!(intake.amend(id, &one, &at_once).await.expect("amended"));
+    assert_eq!(on.state(id).await, BatchState::Queued);
+    let refused = intake.amend(id, &at_once, &one).await;
+    assert!(matches!(refused, Err(WishError::State(BatchState::Queued))), "{refused:?}");
+    on.raw.expire(id).await;
+    assert_eq!(on.sweep().await.batches_expired, 0, "it expires no more");
+    assert_eq!(on.claim().await.expect("a chunk").batch, id);
+    let spec = on.store.dispatch.spec(id).await.expect("a read");
+    assert_eq!(spec.map(|spec| spec.body), Some("one".into()));
 }
 
 pub(super) async fn a_batch_that_waits_can_be_paused_and_canceled(on: Fixture) {
