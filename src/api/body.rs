@@ -212,6 +212,11 @@ impl Pieces {
         Ok(None)
     }
 
+    /// Has the hash stand for these bytes too, which came another way.
+    pub(super) fn hash_too(&mut self, bytes: &[u8]) {
+        self.hasher.add(bytes);
+    }
+
     /// Whether a large body's length was read.
     pub(super) fn is_large(&self) -> bool {
         self.length > LARGE_BYTES as u64

@@ -1,6 +1,6 @@
 //! `POST /v1/batches`: from a request to an accepted batch.
 //!
-//! A body comes in one of two forms, `whole` or `streamed`. Both go the same way: the form's reader
+//! A body comes in one of two ways, `whole` or `streamed`. Both go the same way: the form's reader
 //! cuts chunks, `upload` brings them into the store, and the seal accepts the batch.
 
 mod head;
@@ -72,19 +72,24 @@ enum Received {
 /// request with the same `Idempotency-Key`.
 #[utoipa::path(
     post, path = "/v1/batches", tag = "Batches",
-    params((
-        "Idempotency-Key" = Option<String>, Header,
-        description = "1 to 255 visible ASCII characters. The same key with the same body gives the same batch."
-    )),
+    params(
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "1 to 255 visible ASCII characters. The same key with the same body gives the same batch."),
+        ("settings" = Option<String>, Query,
+            description = "With `text/csv`: the object without `recipients`, as JSON."),
+    ),
     request_body(
         description = "In `application/x-ndjson`, of any size, the first line is the object without \
             `recipients`, and each further line is one recipient, a string or an object, in at most \
             64 KiB. Only the last lines may be empty. Pointers in answers then begin with the number \
-            of the line, from 1. Either may be packed: `Content-Encoding: gzip` or `zstd`.",
+            of the line, from 1. `text/csv` has a header line with the column `to`, perhaps `reference`, \
+            and a column for each variable of the body; the object is in the query, as `settings`. Each \
+            may be packed: `Content-Encoding: gzip` or `zstd`.",
         content(
             (SubmitBatch = "application/json"),
             (String = "application/x-ndjson",
-                example = "{\"body\": \"Hi {{name}}\", \"variables\": {\"name\": \"there\"}}\n\"+15551230001\"\n{\"to\": \"+15551230002\", \"variables\": {\"name\": \"Ann\"}}\n")
+                example = "{\"body\": \"Hi {{name}}\", \"variables\": {\"name\": \"there\"}}\n\"+15551230001\"\n{\"to\": \"+15551230002\", \"variables\": {\"name\": \"Ann\"}}\n"),
+            (String = "text/csv", example = "to,name\n+15551230001,Ann\n")
         )
     ),
     responses(
@@ -116,8 +121,9 @@ pub(super) async fn submit(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    Query::parse(&parts.uri, &[])?;
     let Head { form, packing, key } = Head::read(&parts.headers)?;
+    let known: &[&str] = if form == Form::Table { &["settings"] } else { &[] };
+    let query = Query::parse(&parts.uri, known)?;
     let server = &app.api.server;
     let bytes_max = app.settings_of(&account).and_then(|of| of.body_bytes_max).unwrap_or(u64::MAX);
     let received = match form {
@@ -126,9 +132,10 @@ pub(super) async fn submit(
             let body = packing.unpack(body, bytes_max);
             whole::receive(&app, &account, key, body, bytes_max).await?
         }
-        Form::Lines => {
+        Form::Lines | Form::Table => {
+            let settings = (form == Form::Table).then(|| settings(&query)).transpose()?;
             let body = packing.unpack(body, server.unpacked_bytes_max.min(bytes_max));
-            streamed::receive(&app, &account, key, body, bytes_max).await?
+            streamed::receive(&app, &account, key, settings, body, bytes_max).await?
         }
     };
     answer(&app, &account, received).await
@@ -190,6 +197,14 @@ async fn answer(app: &App, account: &Account, received: Received) -> Result<Resp
             Ok((StatusCode::OK, replayed, location(id), Json(batch)).into_response())
         }
     }
+}
+
+/// The batch of a table.
+fn settings<'q>(query: &'q Query<'_>) -> Result<&'q str, Problem> {
+    query.text("settings").ok_or_else(|| {
+        let detail = "with text/csv this is the batch without its recipients, as JSON";
+        Query::refuse("settings", "missing", detail)
+    })
 }
 
 // === impl App ===

@@ -1,5 +1,5 @@
 //! Reads the body of `POST /v1/batches` in one pass, straight into chunks: one JSON document as a
-//! whole ([`parse`]), or lines as they come ([`begin`]).
+//! whole ([`parse`]), or lines ([`begin`]) and tables ([`begin_table`]) as they come.
 //!
 //! What is not JSON is refused at the first wrong byte. What is JSON is read to its end, so that
 //! the answer lists everything that is wrong with it, up to a bound. Strings are borrowed from the
@@ -13,22 +13,29 @@ mod duplicates;
 mod lines;
 mod metadata;
 mod recipients;
+mod rows;
 mod schedule;
+mod table;
 mod variables;
 
 use std::collections::BTreeMap;
 
 pub(super) use self::amendment::amended;
 pub(super) use self::callback::signing_secret;
-pub(super) use self::lines::{LINE_BYTES_MAX, Lines, Rest, begin};
 use self::{
     document::{Document, Root},
-    recipients::{Sink, Sunk},
+    recipients::Sink,
+};
+pub(super) use self::{
+    lines::{LINE_BYTES_MAX, begin},
+    recipients::Rest,
+    rows::Rows,
+    table::begin as begin_table,
 };
 use super::{
     ProviderFacts,
     json::{self, Faults, Pointer},
-    model::{Duplicates, FieldError, OnInvalid},
+    model::{Duplicates, FieldError},
 };
 use crate::domain::{batch::BatchSpec, callback_url, chunk::NewChunk, time::UnixMs};
 
@@ -112,11 +119,9 @@ pub(super) fn parse(body: &[u8], rules: &Rules<'_>) -> Result<Submission, Refusa
     let Some(spec) = spec.filter(|_| faults.is_empty()) else {
         return Err(Refusal::Fields(faults.into_errors()));
     };
-    let Sunk { chunks, messages, invalid, skipped } = sink.finish()?;
-    if invalid.count > 0 && on_invalid == OnInvalid::RejectBatch {
-        return Err(invalid.refusal(|place| format!("/recipients/{place}")));
-    }
-    Ok(Submission { spec, chunks, messages, invalid: invalid.count, skipped })
+    sink.judge_invalid(on_invalid)?;
+    let Rest { chunks, messages, invalid, skipped } = sink.finish()?;
+    Ok(Submission { spec, chunks, messages, invalid, skipped })
 }
 
 fn read_with<'de>(

@@ -51,6 +51,8 @@ pub struct NewChunk {
 pub struct Chunker {
     chunk_size: u16,
     current: NewChunk,
+    /// Messages that failed, in all chunks.
+    invalid: u32,
 }
 
 // === impl Entry ===
@@ -93,7 +95,7 @@ impl Chunker {
     #[must_use]
     pub fn new(chunk_size: u16) -> Self {
         let chunk_size = chunk_size.clamp(1, CHUNK_MESSAGES_MAX);
-        Self { chunk_size, current: NewChunk::starting_at(0, 0) }
+        Self { chunk_size, current: NewChunk::starting_at(0, 0), invalid: 0 }
     }
 
     /// The index the next recipient gets.
@@ -102,13 +104,22 @@ impl Chunker {
         self.current.first + self.current.messages()
     }
 
+    /// How many recipients were added that are no E.164 numbers.
+    #[must_use]
+    pub fn invalid(&self) -> u32 {
+        self.invalid
+    }
+
     /// Adds a recipient, and gives the chunk that this one filled, if it did. A number that is
     /// not E.164 is added as a failed message.
     pub fn push(&mut self, entry: &Entry<'_>) -> Option<NewChunk> {
         let chunk = &mut self.current;
         match Recipient::parse(entry.to) {
             Ok(_) => chunk.states.push(0),
-            Err(invalid) => chunk.push_invalid(invalid),
+            Err(invalid) => {
+                chunk.push_invalid(invalid);
+                self.invalid += 1;
+            }
         }
         // Writing to a vector can't fail, and every field is one postcard knows.
         let _ = postcard::to_io(entry, &mut chunk.recipients);

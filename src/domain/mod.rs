@@ -9,6 +9,7 @@ pub mod callback_url;
 pub mod chunk;
 pub mod event;
 pub mod ids;
+pub(crate) mod list;
 pub mod message;
 pub mod outcome;
 pub mod recipient;

@@ -84,6 +84,14 @@ impl Template {
         Ok(Self { source, parts })
     }
 
+    /// The names of its variables, in order; one that is used twice is named twice.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Variable(range) => Some(&self.source[range.clone()]),
+            Part::Text(_) => None,
+        })
+    }
+
     /// Writes the body into `out`, which is emptied first. `value` looks a variable up by name.
     ///
     /// # Errors

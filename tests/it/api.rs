@@ -528,7 +528,7 @@ async fn other_media_types_are_told_what_is_taken() {
     let refused = [
         ("content-type", "text/plain", 415, "unsupported_media_type"),
         ("content-type", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
-        ("content-type", "text/csv", 422, "not_supported"),
+        ("content-type", "text/csv", 422, "invalid_request"),
         ("content-encoding", "br", 415, "unsupported_encoding"),
         ("content-encoding", "identity, br", 415, "unsupported_encoding"),
     ];

@@ -9,6 +9,7 @@ use crate::{
 };
 
 on_each_store! {
+    a_table_is_the_batch_its_document_is
     duplicates_are_left_out_if_that_is_wished
     an_account_has_only_so_many_batches_under_way
 }
@@ -17,6 +18,100 @@ async fn post_lines(client: &Client, head: &Value, recipients: &[Value]) -> Answ
     let lines = std::iter::once(head).chain(recipients);
     let text: String = lines.map(|line| line.to_string() + "\n").collect();
     client.post("/v1/batches", &[("content-type", "application/x-ndjson")], text).await
+}
+
+/// Posts a table with these settings, in pieces of this many bytes, under a key if there is one.
+async fn post_table(
+    client: &Client,
+    settings: &Value,
+    table: &str,
+    cut: usize,
+    key: Option<&str>,
+) -> Answer {
+    let query: String =
+        url::form_urlencoded::byte_serialize(settings.to_string().as_bytes()).collect();
+    let pieces: Vec<_> = table.as_bytes().chunks(cut).map(<[u8]>::to_vec).collect();
+    let body = reqwest::Body::wrap_stream(futures_util::stream::iter(
+        pieces.into_iter().map(Ok::<_, std::io::Error>),
+    ));
+    let mut headers = vec![("content-type", "text/csv")];
+    headers.extend(key.map(|key| ("idempotency-key", key)));
+    client.post(&format!("/v1/batches?settings={query}"), &headers, body).await
+}
+
+async fn a_table_is_the_batch_its_document_is(on: Kind) {
+    let scene = Scene::start_on(on).await;
+    let settings = json!({"body": "Hi {{name}}, {{code}}", "variables": {"name": "there"}});
+    let table = "\u{feff}to,unused,name,reference,code\r\n\
+                 +15551230001,x,Ann,user-1,81\r\n\
+                 \"+15551230002\",\"a \"\"b\"\"\nc\",,,\"8,2\"\r\n\
+                 nobody,,Bob,,7\n\
+                 +15551230003,,Émile,,9";
+    for cut in [1, 7, 4_096] {
+        let answer = post_table(&scene.client, &settings, table, cut, None).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        let id = answer.batch_id();
+        let over = scene.client.wait_until_complete(&id, PATIENCE).await;
+        assert_eq!(counts(&over), these([("sent", 3), ("failed", 1)]));
+        let of_batch = format!("{id}.");
+        let mut bodies: Vec<_> = scene.provider.calls().into_iter().collect();
+        bodies.retain(|call| call.message_id.starts_with(&of_batch));
+        let mut bodies: Vec<_> = bodies.into_iter().map(|call| call.body).collect();
+        bodies.sort_unstable();
+        assert_eq!(bodies, ["Hi Ann, 81", "Hi there, 8,2", "Hi Émile, 9"]);
+        let first = scene.client.get(&format!("/v1/batches/{id}/messages/0")).await.json();
+        assert_eq!((&first["to"], &first["reference"]), (&json!("+15551230001"), &json!("user-1")));
+    }
+    // The same key, and the same settings and table, is the same batch.
+    let once = post_table(&scene.client, &settings, table, 9, Some("once")).await;
+    let again = post_table(&scene.client, &settings, table, 50, Some("once")).await;
+    assert_eq!((again.status, again.batch_id()), (200, once.batch_id()));
+    let other = json!({"body": "Bye {{name}}, {{code}}", "variables": {"name": "there"}});
+    let reused = post_table(&scene.client, &other, table, 50, Some("once")).await;
+    assert_eq!((reused.status, &reused.json()["code"]), (422, &json!("idempotency_key_reused")));
+}
+
+#[tokio::test]
+async fn a_table_that_is_wrong_is_told_by_line_and_column_and_leaves_nothing() {
+    let scene = Scene::start().await;
+    let plain = json!({"body": "Hi {{name}}"});
+    let rejects = json!({"body": "Hi", "on_invalid": "reject_batch"});
+    for (settings, table, pointer, code) in [
+        (&plain, "", "/1", "empty"),
+        (&plain, "number,name\n", "/1/to", "missing"),
+        (&plain, "to\n+15551230001\n", "/1/name", "missing"),
+        (&plain, "to,name,to\n", "/1/to", "duplicate_field"),
+        (&plain, "to,name\n+15551230001\n", "/2/name", "invalid_csv"),
+        (&plain, "to,name\n+15551230001,Ann,81\n", "/2", "invalid_csv"),
+        (&plain, "to,name\n+15551230001,\"A\"nn\n", "/2/name", "invalid_csv"),
+        (&plain, "to,name\n\n+15551230001,\"Ann\n", "/3/name", "invalid_csv"),
+        (&plain, "to,name\n+15551230001,A\0nn\n", "/2/name", "invalid_text"),
+        (&rejects, "to,name\n\"+15551230001\",\"a\nb\"\nnobody,x\n", "/4", "invalid_number"),
+        (&json!({"body": "{{"}), "to\n", "/settings/body", "template_invalid"),
+        (&json!({"body": "Hi", "recipients": []}), "to\n", "/settings/recipients", "unknown_field"),
+    ] {
+        let refused = post_table(&scene.client, settings, table, 4_096, Some("free")).await;
+        assert_eq!(refused.status, 422, "{table}: {}", refused.text);
+        let error = &refused.json()["errors"][0];
+        let told = (error["pointer"].as_str().unwrap(), error["code"].as_str().unwrap());
+        assert_eq!(told, (pointer, code), "{table}: {}", refused.text);
+    }
+    let long = format!("to,name\n+15551230001,{}\n", "x".repeat(70_000));
+    let refused = post_table(&scene.client, &plain, &long, 4_096, Some("free")).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (413, &json!("line_too_long")));
+    let form = [("content-type", "text/csv")];
+    for (path, pointer, code) in [
+        ("/v1/batches", "/settings", "missing"),
+        ("/v1/batches?settings=%7B", "/settings", "invalid_json"),
+        ("/v1/batches?batch=%7B%7D", "/batch", "unknown_parameter"),
+    ] {
+        let refused = scene.client.post(path, &form, "to\n").await;
+        let error = &refused.json()["errors"][0];
+        assert_eq!((&error["pointer"], &error["code"]), (&json!(pointer), &json!(code)));
+    }
+    assert_eq!(scene.client.get("/v1/batches").await.json()["batches"], json!([]));
+    let kept = post_table(&scene.client, &plain, "to,name\n", 9, Some("free")).await;
+    assert_eq!((kept.status, &kept.json()["counts"]["total"]), (202, &json!(0)));
 }
 
 async fn duplicates_are_left_out_if_that_is_wished(on: Kind) {

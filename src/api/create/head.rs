@@ -17,6 +17,8 @@ pub(super) enum Form {
     Whole,
     /// The batch in the first line, and a recipient in each further one.
     Lines,
+    /// Recipients as CSV; the batch is in the query.
+    Table,
 }
 
 /// What was read of a request's headers.
@@ -42,13 +44,11 @@ fn form(headers: &HeaderMap) -> Result<Form, Problem> {
     match media_type(headers).as_str() {
         "application/json" => Ok(Form::Whole),
         "application/x-ndjson" => Ok(Form::Lines),
-        "text/csv" => {
-            let detail = "This version does not take text/csv yet; send application/x-ndjson.";
-            Err(Problem::not_supported(detail))
-        }
+        "text/csv" => Ok(Form::Table),
         _ => {
-            let detail = "Send the batch with Content-Type: application/json, or \
-                          application/x-ndjson with a recipient a line.";
+            let detail = "Send the batch with Content-Type: application/json, \
+                          application/x-ndjson with a recipient a line, or text/csv with \
+                          `settings` in the query.";
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             Err(Problem::new(status, "unsupported_media_type", detail))
         }

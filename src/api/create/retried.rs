@@ -57,25 +57,23 @@ pub(super) async fn receive(
         Opening::New(upload) => upload,
         Opening::Earlier(earlier) => return earlier.repeated_by(body_hash).map(Received::Again),
     };
-    let (mut chunker, mut invalid, mut from) = (Chunker::new(app.api.chunk_size), 0, Some(0));
+    let (mut chunker, mut from) = (Chunker::new(app.api.chunk_size), Some(0));
     while let Some(next) = from {
         let page = app.api.store.reading.recipients(parent, &states, next, PAGE);
         let (recipients, rest) = upload.during(page).await??;
         for recipient in &recipients {
             if let Some(full) = chunker.push(&recipient.entry()) {
-                invalid += full.failed();
                 upload.take(vec![full]).await?;
             }
         }
         from = rest;
     }
-    let messages = chunker.next_index();
+    let (messages, invalid) = (chunker.next_index(), chunker.invalid());
     if u64::from(messages) != states.iter().map(|state| batch.counts.ended[*state]).sum::<u64>() {
         // It was erased while it was read.
         return Err(no_batch());
     }
     if let Some(last) = chunker.finish() {
-        invalid += last.failed();
         upload.take(vec![last]).await?;
     }
     upload.seal(body_hash, 0).await?;

@@ -1,6 +1,6 @@
-//! A batch as lines: read, cut into chunks and uploaded piece by piece while it arrives.
+//! A batch as lines or as a table: read, cut into chunks and uploaded piece by piece while it arrives.
 //!
-//! The first line opens the upload and claims the idempotency key; the end of the body seals it. In
+//! The first line, or the settings of a table, opens the upload and claims the idempotency key; the end of the body seals it. In
 //! between nothing is held but the piece in hand and what is on its way to the store, so the memory
 //! is the same for any number of lines. The socket waits for the store: the next piece is asked for
 //! when the store has taken enough of the last one.
@@ -16,7 +16,7 @@ use crate::api::{
     body::{self, Pieces},
     digest::Sha256,
     problem::Problem,
-    submission::{self, LINE_BYTES_MAX, Lines, Rest},
+    submission::{self, LINE_BYTES_MAX, Rest, Rows},
     upload::{self, Opening, Uploading},
 };
 
@@ -28,7 +28,7 @@ const SLICE_BYTES: usize = 32 * 1024;
 struct Stream<'a> {
     app: &'a App,
     pieces: Pieces,
-    lines: Lines,
+    rows: Rows,
     upload: &'a mut Uploading,
     /// Its place among the large ones, once it is one of them.
     place: Option<OwnedSemaphorePermit>,
@@ -44,7 +44,8 @@ struct Read {
     body_hash: Sha256,
 }
 
-/// Takes a batch to its acceptance.
+/// Takes a batch to its acceptance: lines, the first of which is the batch, or a table, where
+/// `settings` are that.
 ///
 /// # Errors
 /// [`Problem`]: then nothing is accepted, unless it is `outcome_unknown`.
@@ -52,16 +53,28 @@ pub(super) async fn receive(
     app: &App,
     account: &Account,
     key: Option<String>,
+    settings: Option<&str>,
     body: Body,
     bytes_max: u64,
 ) -> Result<Received, Problem> {
     let mut pieces = Pieces::of(body, bytes_max);
-    let (first_line, rest) = first_line(&mut pieces).await?;
-    let (spec, lines) = submission::begin(&first_line, &app.rules(account))?;
+    let (spec, rows, rest) = match settings {
+        None => {
+            let (first_line, rest) = first_line(&mut pieces).await?;
+            let (spec, rows) = submission::begin(&first_line, &app.rules(account))?;
+            (spec, rows, rest)
+        }
+        Some(settings) => {
+            let (spec, rows) = submission::begin_table(settings, &app.rules(account))?;
+            // A repeat has to be the same in both.
+            pieces.hash_too(settings.as_bytes());
+            (spec, rows, Bytes::new())
+        }
+    };
     let draft = app.draft(account, spec, key);
     match upload::open(&app.api.store.intake, &draft).await? {
         Opening::New(mut upload) => {
-            let stream = Stream { app, pieces, lines, upload: &mut upload, place: None };
+            let stream = Stream { app, pieces, rows, upload: &mut upload, place: None };
             match stream.run(rest).await {
                 Ok(Read { messages, invalid, skipped, body_hash }) => {
                     upload.seal(body_hash, skipped).await?;
@@ -103,20 +116,20 @@ impl Stream<'_> {
         let mut next = Some(first);
         while let Some(piece) = next {
             self.store(&piece).await?;
-            if self.lines.reject() {
+            if self.rows.reject() {
                 return Err(self.reject().await);
             }
             self.take_place().await?;
             next = self.upload.during(self.pieces.next()).await??;
         }
-        let Rest { chunks, messages, invalid, skipped } = self.lines.finish()?;
+        let Rest { chunks, messages, invalid, skipped } = self.rows.finish()?;
         self.upload.take(chunks).await?;
         Ok(Read { messages, invalid, skipped, body_hash: self.pieces.hash() })
     }
 
     async fn store(&mut self, piece: &[u8]) -> Result<(), Problem> {
         for slice in piece.chunks(SLICE_BYTES) {
-            let chunks = self.lines.take(slice)?;
+            let chunks = self.rows.take(slice)?;
             self.upload.take(chunks).await?;
             if slice.len() == SLICE_BYTES {
                 yield_now().await;
@@ -137,18 +150,18 @@ impl Stream<'_> {
     /// Gives the upload up, and reads to the end only to tell how many recipients are invalid.
     async fn reject(mut self) -> Problem {
         self.upload.abandon().await;
-        match count(&mut self.pieces, &mut self.lines).await {
-            Ok(()) => self.lines.finish().map_or_else(Problem::from, |_| Problem::internal()),
+        match count(&mut self.pieces, &mut self.rows).await {
+            Ok(()) => self.rows.finish().map_or_else(Problem::from, |_| Problem::internal()),
             Err(problem) => problem,
         }
     }
 }
 
 /// Reads to the end of the body, and drops what is in it.
-async fn count(pieces: &mut Pieces, lines: &mut Lines) -> Result<(), Problem> {
+async fn count(pieces: &mut Pieces, rows: &mut Rows) -> Result<(), Problem> {
     while let Some(piece) = pieces.next().await? {
         for slice in piece.chunks(SLICE_BYTES) {
-            drop(lines.take(slice)?);
+            drop(rows.take(slice)?);
             yield_now().await;
         }
     }

@@ -22,17 +22,6 @@ pub(super) struct Numbers {
     scratch: Option<Connection>,
 }
 
-/// What became of a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Added {
-    /// It was not there yet.
-    New,
-    /// It was there already.
-    Known,
-    /// It is no E.164 number, and not compared.
-    NoNumber,
-}
-
 // === impl Numbers ===
 
 impl Numbers {
@@ -40,20 +29,19 @@ impl Numbers {
         Self { recent: HashSet::new(), recent_max: RECENT_MAX, scratch: None }
     }
 
-    /// Whether the number is there already; from now on it is.
+    /// Adds a number; false if it was there already. What is no E.164 number is not compared.
     ///
     /// # Errors
     /// If the scratch file can't be used.
-    pub(super) fn add(&mut self, to: &str) -> rusqlite::Result<Added> {
-        let Some(number) = number(to) else { return Ok(Added::NoNumber) };
+    pub(super) fn add(&mut self, to: &str) -> rusqlite::Result<bool> {
+        let Some(number) = number(to) else { return Ok(true) };
         if self.recent.contains(&number) || self.is_in_scratch(number)? {
-            return Ok(Added::Known);
+            return Ok(false);
         }
         if self.recent.len() >= self.recent_max {
             self.spill()?;
         }
-        self.recent.insert(number);
-        Ok(Added::New)
+        Ok(self.recent.insert(number))
     }
 
     fn is_in_scratch(&self, number: u64) -> rusqlite::Result<bool> {
@@ -108,9 +96,9 @@ mod tests {
         let mut numbers = Numbers { recent_max: 7, ..Numbers::new() };
         let number = |nth: usize| format!("+1555{:07}", (nth * 7_919) % 1_000);
         for nth in 0..1_000 {
-            assert_eq!(numbers.add(&number(nth)).unwrap(), Added::New, "{nth}");
-            assert_eq!(numbers.add(&number(nth)).unwrap(), Added::Known, "{nth} at once");
-            assert_eq!(numbers.add(&number(nth / 2)).unwrap(), Added::Known, "{nth} later");
+            assert!(numbers.add(&number(nth)).unwrap(), "{nth}");
+            assert!(!numbers.add(&number(nth)).unwrap(), "{nth} at once");
+            assert!(!numbers.add(&number(nth / 2)).unwrap(), "{nth} later");
         }
         assert!(numbers.recent.len() <= 7 && numbers.scratch.is_some());
     }
@@ -120,7 +108,7 @@ mod tests {
         let mut numbers = Numbers::new();
         for to in ["nobody", "", "+", "+0155512300", "15551230001"] {
             for _ in 0..2 {
-                assert_eq!(numbers.add(to).unwrap(), Added::NoNumber, "{to}");
+                assert!(numbers.add(to).unwrap(), "{to}");
             }
         }
     }

@@ -11,15 +11,13 @@ use memchr::{memchr, memchr_iter, memrchr};
 use super::{
     Refusal, Rules,
     document::{Document, Root},
-    recipients::{Element, Sink, Sunk},
+    recipients::{Element, Sink},
+    rows::{Form, Rows},
     variables::Pairs,
 };
 use crate::{
-    api::{
-        json::{self, Faults, Flaw, Pointer},
-        model::OnInvalid,
-    },
-    domain::{batch::BatchSpec, chunk::NewChunk},
+    api::json::{self, Faults, Flaw, Pointer},
+    domain::batch::BatchSpec,
 };
 
 /// The longest line without its end, in bytes; and the most that empty lines at the end may take.
@@ -29,9 +27,8 @@ pub(in crate::api) const LINE_BYTES_MAX: usize = 64 * 1024;
 const FIRST_LINE: u64 = 2;
 
 /// Reads the recipients' lines.
-pub(in crate::api) struct Lines {
-    sink: Sink,
-    on_invalid: OnInvalid,
+#[derive(Default)]
+pub(super) struct Lines {
     /// What is there of a line that has not ended.
     partial: Vec<u8>,
     /// The number of the line in hand.
@@ -42,25 +39,12 @@ pub(in crate::api) struct Lines {
     empty_bytes: usize,
 }
 
-/// What was left in hand when the last line was read.
-#[derive(Debug)]
-pub(in crate::api) struct Rest {
-    /// The last chunks.
-    pub(in crate::api) chunks: Vec<NewChunk>,
-    /// How many messages there are in all.
-    pub(in crate::api) messages: u32,
-    /// How many of them are invalid.
-    pub(in crate::api) invalid: u32,
-    /// How many recipients were left out, since their numbers were there already.
-    pub(in crate::api) skipped: u64,
-}
-
 /// Reads and judges the first line, which may end with CR. Gives the batch, and the reader of the
 /// lines to come.
 ///
 /// # Errors
 /// [`Refusal`], with everything that is wrong.
-pub(in crate::api) fn begin(line: &[u8], rules: &Rules<'_>) -> Result<(BatchSpec, Lines), Refusal> {
+pub(in crate::api) fn begin(line: &[u8], rules: &Rules<'_>) -> Result<(BatchSpec, Rows), Refusal> {
     let number = FIRST_LINE - 1;
     check_length(number, line.len())?;
     if is_empty(line) {
@@ -73,7 +57,10 @@ pub(in crate::api) fn begin(line: &[u8], rules: &Rules<'_>) -> Result<(BatchSpec
     let (on_invalid, duplicates) = (document.on_invalid, document.duplicates);
     let spec = document.is_object.then(|| document.into_spec(rules, &at, &mut faults));
     match spec.filter(|_| faults.is_empty()) {
-        Some(spec) => Ok((spec, Lines::new(Sink::new(rules, duplicates), on_invalid))),
+        Some(spec) => {
+            let lines = Form::Lines(Lines { number: FIRST_LINE, ..Lines::default() });
+            Ok((spec, Rows::new(lines, Sink::new(rules, duplicates), on_invalid)))
+        }
         None => Err(Refusal::Fields(faults.into_errors())),
     }
 }
@@ -81,60 +68,29 @@ pub(in crate::api) fn begin(line: &[u8], rules: &Rules<'_>) -> Result<(BatchSpec
 // === impl Lines ===
 
 impl Lines {
-    fn new(sink: Sink, on_invalid: OnInvalid) -> Self {
-        Self {
-            sink,
-            on_invalid,
-            partial: Vec::new(),
-            number: FIRST_LINE,
-            empty_from: None,
-            empty_bytes: 0,
-        }
-    }
-
-    /// Reads the next piece of the body, and gives the chunks it filled.
-    ///
-    /// # Errors
-    /// [`Refusal`] with the first line that is wrong.
-    pub(in crate::api) fn take(&mut self, piece: &[u8]) -> Result<Vec<NewChunk>, Refusal> {
+    pub(super) fn take(&mut self, piece: &[u8], sink: &mut Sink) -> Result<(), Refusal> {
         let (lines, partial) = piece.split_at(memrchr(b'\n', piece).map_or(0, |at| at + 1));
         let mut begin = 0;
         // Only the first line can have a beginning in an earlier piece.
         if let Some(end) = memchr(b'\n', lines).filter(|_| !self.partial.is_empty()) {
             self.keep(&lines[..end])?;
-            self.read_partial()?;
+            self.read_partial(sink)?;
             begin = end + 1;
         }
-        self.read(&lines[begin..])?;
-        self.keep(partial)?;
-        self.sink.take_chunks()
+        self.read(&lines[begin..], sink)?;
+        self.keep(partial)
     }
 
-    /// Whether the client wants no batch with invalid recipients, and there are some.
-    pub(in crate::api) fn reject(&self) -> bool {
-        self.on_invalid == OnInvalid::RejectBatch && self.sink.invalid().count > 0
-    }
-
-    /// Ends the body, whose last line need not have an end of its own.
-    ///
-    /// # Errors
-    /// [`Refusal`], of the last line or of the whole.
-    pub(in crate::api) fn finish(mut self) -> Result<Rest, Refusal> {
-        if !self.partial.is_empty() {
-            self.read_partial()?;
-        }
-        let Sunk { chunks, messages, invalid, skipped } = self.sink.finish()?;
-        if invalid.count > 0 && self.on_invalid == OnInvalid::RejectBatch {
-            return Err(invalid.refusal(|place| format!("/{}", place + FIRST_LINE)));
-        }
-        Ok(Rest { chunks, messages, invalid: invalid.count, skipped })
+    /// Reads the last line, if it has no end of its own.
+    pub(super) fn finish(&mut self, sink: &mut Sink) -> Result<(), Refusal> {
+        if self.partial.is_empty() { Ok(()) } else { self.read_partial(sink) }
     }
 
     /// Reads lines that all have their ends.
-    fn read(&mut self, lines: &[u8]) -> Result<(), Refusal> {
+    fn read(&mut self, lines: &[u8], sink: &mut Sink) -> Result<(), Refusal> {
         let (mut pairs, mut begin) = (Pairs::new(), 0);
         for end in memchr_iter(b'\n', lines) {
-            self.line(&lines[begin..end], &mut pairs)?;
+            self.line(&lines[begin..end], &mut pairs, sink)?;
             begin = end + 1;
         }
         Ok(())
@@ -148,15 +104,20 @@ impl Lines {
     }
 
     /// Reads the line that was kept.
-    fn read_partial(&mut self) -> Result<(), Refusal> {
+    fn read_partial(&mut self, sink: &mut Sink) -> Result<(), Refusal> {
         let mut line = std::mem::take(&mut self.partial);
-        self.line(&line, &mut Pairs::new())?;
+        self.line(&line, &mut Pairs::new(), sink)?;
         line.clear();
         self.partial = line;
         Ok(())
     }
 
-    fn line<'de>(&mut self, line: &'de [u8], pairs: &mut Pairs<'de>) -> Result<(), Refusal> {
+    fn line<'de>(
+        &mut self,
+        line: &'de [u8],
+        pairs: &mut Pairs<'de>,
+        sink: &mut Sink,
+    ) -> Result<(), Refusal> {
         let number = self.number;
         self.number += 1;
         check_length(number, line.len())?;
@@ -168,7 +129,7 @@ impl Lines {
         }
         let mut faults = Faults::default();
         let at = Pointer::Index(&Pointer::Root, number);
-        let element = Element { at, sink: &mut self.sink, pairs, faults: &mut faults };
+        let element = Element { at, sink, pairs, faults: &mut faults };
         json::read(line, element).map_err(|flaw| broken(flaw, number))?;
         if faults.is_empty() { Ok(()) } else { Err(Refusal::Fields(faults.into_errors())) }
     }

@@ -7,18 +7,17 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 
 use super::{
     REFERENCE_BYTES_MAX, Refusal, Rules,
-    duplicates::{Added, Numbers},
+    duplicates::Numbers,
     variables::{Pairs, Variables},
 };
 use crate::{
     api::{
         json::{Expect, Faults, Key, Place, Pointer, check_text, next_text},
-        model::{Duplicates, FieldError},
+        model::{Duplicates, FieldError, OnInvalid},
         problem::ERRORS_MAX,
     },
     domain::{
         chunk::{Chunker, Entry, NewChunk},
-        message::FinalState,
         recipient::InvalidNumber,
     },
 };
@@ -31,8 +30,8 @@ pub(super) struct Sink {
     chunker: Chunker,
     chunks: Vec<NewChunk>,
     recipients_max: u32,
-    /// Those in chunks that were cut.
-    invalid: Invalid,
+    /// The pointers of the first invalid ones.
+    first_invalid: Vec<String>,
     /// The numbers so far, if duplicates are to be left out.
     numbers: Option<Numbers>,
     /// How many were left out.
@@ -41,24 +40,17 @@ pub(super) struct Sink {
     broken: Option<rusqlite::Error>,
 }
 
-/// All recipients.
-pub(super) struct Sunk {
+/// What was left in hand when the last recipient was read.
+#[derive(Debug)]
+pub(in crate::api) struct Rest {
     /// The chunks that were not taken before.
-    pub(super) chunks: Vec<NewChunk>,
+    pub(in crate::api) chunks: Vec<NewChunk>,
     /// How many messages there are in all.
-    pub(super) messages: u32,
-    pub(super) invalid: Invalid,
+    pub(in crate::api) messages: u32,
+    /// How many of them are invalid.
+    pub(in crate::api) invalid: u32,
     /// How many recipients were left out, since their numbers were there already.
-    pub(super) skipped: u64,
-}
-
-/// Recipients that are no E.164 numbers.
-#[derive(Debug, Default)]
-pub(super) struct Invalid {
-    /// How many there are.
-    pub(super) count: u32,
-    /// The places of the first ones among the recipients as given.
-    first: Vec<u64>,
+    pub(in crate::api) skipped: u64,
 }
 
 /// The place of the `recipients` array.
@@ -95,7 +87,7 @@ impl Sink {
             chunker: Chunker::new(rules.chunk_size),
             chunks: Vec::new(),
             recipients_max: rules.recipients_max,
-            invalid: Invalid::default(),
+            first_invalid: Vec::new(),
             numbers: (duplicates == Duplicates::Skip).then(Numbers::new),
             skipped: 0,
             broken: None,
@@ -113,24 +105,38 @@ impl Sink {
         }
     }
 
-    /// The invalid recipients in all chunks that were filled.
-    pub(super) fn invalid(&self) -> &Invalid {
-        &self.invalid
+    /// How many recipients so far are no E.164 numbers.
+    pub(super) fn invalid(&self) -> u32 {
+        self.chunker.invalid()
+    }
+
+    /// Refuses the submission for its invalid recipients, if it is to be refused for them.
+    ///
+    /// # Errors
+    /// [`Refusal::InvalidRecipients`].
+    pub(super) fn judge_invalid(&self, on_invalid: OnInvalid) -> Result<(), Refusal> {
+        if self.invalid() == 0 || on_invalid == OnInvalid::FailMessage {
+            return Ok(());
+        }
+        let error = |pointer: &String| FieldError {
+            pointer: pointer.clone(),
+            code: "invalid_number".into(),
+            detail: InvalidNumber.to_string(),
+        };
+        let errors = self.first_invalid.iter().map(error).collect();
+        Err(Refusal::InvalidRecipients { errors, count: self.invalid() })
     }
 
     /// Ends the list.
     ///
     /// # Errors
     /// [`Refusal::Scratch`].
-    pub(super) fn finish(mut self) -> Result<Sunk, Refusal> {
+    pub(super) fn finish(mut self) -> Result<Rest, Refusal> {
         let mut chunks = self.take_chunks()?;
-        let messages = self.chunker.next_index();
-        if let Some(last) = std::mem::replace(&mut self.chunker, Chunker::new(1)).finish() {
-            self.count_invalid(&last);
-            chunks.push(last);
-        }
-        let Self { invalid, skipped, .. } = self;
-        Ok(Sunk { chunks, messages, invalid, skipped })
+        let Self { chunker, skipped, .. } = self;
+        let (messages, invalid) = (chunker.next_index(), chunker.invalid());
+        chunks.extend(chunker.finish());
+        Ok(Rest { chunks, messages, invalid, skipped })
     }
 
     /// Adds a recipient, unless the submission is refused anyway.
@@ -144,11 +150,9 @@ impl Sink {
         if !faults.is_empty() {
             return;
         }
-        let place = u64::from(self.chunker.next_index()) + self.skipped;
         match self.numbers.as_mut().map(|numbers| numbers.add(entry.to)) {
-            None | Some(Ok(Added::New)) => {}
-            Some(Ok(Added::NoNumber)) => self.invalid.note(place),
-            Some(Ok(Added::Known)) => {
+            None | Some(Ok(true)) => {}
+            Some(Ok(false)) => {
                 self.skipped += 1;
                 return;
             }
@@ -163,46 +167,10 @@ impl Sink {
             faults.add(at, "too_many", detail);
             return;
         }
-        if let Some(full) = self.chunker.push(entry) {
-            self.count_invalid(&full);
-            self.chunks.push(full);
-        }
-    }
-
-    /// Counts the invalid recipients of a chunk that was cut. Where none is left out, their indexes are
-    /// their places.
-    fn count_invalid(&mut self, chunk: &NewChunk) {
-        let failed = chunk.failed();
-        self.invalid.count += failed;
-        if failed > 0 && self.numbers.is_none() {
-            let states = (u64::from(chunk.first)..).zip(&chunk.states);
-            for (place, _) in states.filter(|(_, state)| **state == FinalState::Failed as u8) {
-                self.invalid.note(place);
-            }
-        }
-    }
-}
-
-// === impl Invalid ===
-
-impl Invalid {
-    /// Notes the place of one, if it is among the first.
-    fn note(&mut self, place: u64) {
-        if self.first.len() < ERRORS_MAX {
-            self.first.push(place);
-        }
-    }
-
-    /// Refuses the submission for them; `pointer` tells of a place where it is.
-    pub(super) fn refusal(&self, pointer: impl Fn(u64) -> String) -> Refusal {
-        let error = |place: &u64| FieldError {
-            pointer: pointer(*place),
-            code: "invalid_number".into(),
-            detail: InvalidNumber.to_string(),
-        };
-        Refusal::InvalidRecipients {
-            errors: self.first.iter().map(error).collect(),
-            count: self.count,
+        let invalid = self.chunker.invalid();
+        self.chunks.extend(self.chunker.push(entry));
+        if self.chunker.invalid() > invalid && self.first_invalid.len() < ERRORS_MAX {
+            self.first_invalid.push(at.to_string());
         }
     }
 }

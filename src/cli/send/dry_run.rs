@@ -8,10 +8,7 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 
 use super::{
-    flaw::ListError,
-    header::Needs,
     list::{List, Progress},
-    reader::{Line, Take},
     recipient::{Recipient as Given, Values},
     upload,
 };
@@ -21,6 +18,7 @@ use crate::{
         table::{self, Table, plain},
     },
     domain::{
+        list::{Line, Take, flaw::ListError, header::Needs},
         recipient::{InvalidNumber, Recipient},
         template::{RenderError, Template},
     },

@@ -10,20 +10,14 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::{
-    flaw::ListError,
-    header::Needs,
-    reader::{Format, Reader, Take},
-};
+use super::reader::{Format, Reader};
+use crate::domain::list::{BYTE_ORDER_MARK, Take, flaw::ListError, header::Needs};
 
 /// How much is read at once, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// How much of a list shows its format, in bytes; more than a byte order mark.
 const HEAD_BYTES: usize = 16;
-
-/// The byte order mark that some programs begin a text with.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A list that is not open yet.
 #[derive(Clone, Debug)]
@@ -138,7 +132,7 @@ fn read(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::send::reader::Line;
+    use crate::domain::list::Line;
 
     /// Gives its pieces one at a time.
     struct Drip<'a>(Vec<&'a [u8]>);

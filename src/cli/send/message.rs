@@ -1,8 +1,6 @@
 //! What is sent: everything a batch is but for its recipients, from the command line.
 
 use std::{
-    cell::RefCell,
-    collections::BTreeSet,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -11,12 +9,13 @@ use std::{
 use clap::Args;
 use serde_json::value::RawValue;
 
-use super::{header::Needs, recipient::Values};
+use super::recipient::Values;
 use crate::{
     api::model::{Duplicates, OnInvalid, SubmitBatch, VariableValue},
     cli::Failure,
     domain::{
         batch::Priority,
+        list::header::Needs,
         template::{self, Template},
     },
 };
@@ -122,7 +121,7 @@ impl Message {
             Failure::Usage(format!("the body can't be used: {error}"))
         };
         let template = Template::compile(body.as_str()).map_err(|error| unfit(&error))?;
-        let used = variables_of(&template).map_err(|error| unfit(&error))?;
+        let used = template.variables().map(str::to_owned).collect();
         let defaults = self.defaults()?;
         let needs = Needs { used, defaults: defaults.keys().map(ToString::to_string).collect() };
         let text = |value: &str| VariableValue::Text(value.to_owned());
@@ -160,16 +159,6 @@ impl Message {
         }
         Ok(defaults)
     }
-}
-
-/// The names of the variables that a body uses.
-fn variables_of(template: &Template) -> Result<BTreeSet<String>, template::RenderError> {
-    let used = RefCell::new(BTreeSet::new());
-    template.render(&mut String::new(), |name| {
-        used.borrow_mut().insert(name.to_owned());
-        Some("")
-    })?;
-    Ok(used.into_inner())
 }
 
 fn body_of(path: &Path) -> Result<String, Failure> {

@@ -3,18 +3,14 @@
 //! The list is read as it is uploaded, in constant memory, and the batch begins when all of it has
 //! arrived: a flawed list, or an upload that is broken off, sends nothing.
 
-mod csv;
 mod dry_run;
 mod failed;
-mod flaw;
-mod header;
 mod list;
 mod message;
 mod meter;
 mod ndjson;
 mod reader;
 mod recipient;
-mod record;
 mod upload;
 
 use std::{
@@ -48,9 +44,6 @@ use crate::{
     api::model::BatchResource,
     client::{Client, Submitted},
 };
-
-/// The longest record of a list, and the longest line of an upload, in bytes.
-const RECORD_BYTES_MAX: usize = 64 * 1024;
 
 /// The longest idempotency key, in bytes.
 const KEY_BYTES_MAX: usize = 255;

@@ -5,11 +5,10 @@
 
 use memchr::memchr;
 
-use super::{
-    RECORD_BYTES_MAX,
+use super::recipient::Recipient;
+use crate::domain::list::{
+    Line, RECORD_BYTES_MAX, Take,
     flaw::{Fault, Flaw, ListError, Place},
-    reader::{Line, Take},
-    recipient::Recipient,
 };
 
 /// Reads an NDJSON list.

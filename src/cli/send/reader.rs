@@ -1,6 +1,7 @@
 //! A list in either format: bytes in, one recipient after the other out, as JSON.
 
-use super::{csv::CsvReader, flaw::ListError, header::Needs, ndjson::NdjsonReader};
+use super::ndjson::NdjsonReader;
+use crate::domain::list::{Take, csv::CsvReader, flaw::ListError, header::Needs};
 
 /// How a list is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -9,24 +10,6 @@ pub(super) enum Format {
     Csv,
     /// One recipient a line, as JSON
     Ndjson,
-}
-
-/// One recipient: a JSON text without line breaks, as the API takes it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Line<'a> {
-    /// The line of the list that it begins in, from 1.
-    pub(super) number: u64,
-    /// Itself.
-    pub(super) json: &'a [u8],
-}
-
-/// Where recipients go.
-pub(super) trait Take {
-    /// Takes one.
-    ///
-    /// # Errors
-    /// [`ListError::Unwanted`] if it wants no more.
-    fn take(&mut self, line: Line<'_>) -> Result<(), ListError>;
 }
 
 /// Reads a list.

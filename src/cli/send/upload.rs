@@ -24,16 +24,14 @@ use futures_util::{Stream, stream};
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{
-    flaw::ListError,
-    header::Needs,
     list::{List, Progress},
     meter::Meter,
-    reader::{Line, Take},
 };
 use crate::{
     api::model::SubmitBatch,
     cli::Failure,
     client::{Client, ClientError, Submitted},
+    domain::list::{Line, Take, flaw::ListError, header::Needs},
 };
 
 /// How much is uploaded at once, in bytes.

@@ -11,15 +11,14 @@
 use csv_core::ReadFieldResult;
 
 use super::{
-    RECORD_BYTES_MAX,
+    Line, RECORD_BYTES_MAX, Take,
     flaw::{Fault, Flaw, ListError, Place},
     header::{Header, Needs},
-    reader::{Line, Take},
     record::{Field, Record, Shape},
 };
 
 /// Reads a CSV list.
-pub(super) struct CsvReader {
+pub(crate) struct CsvReader {
     core: csv_core::Reader,
     needs: Needs,
     header: Option<Header>,
@@ -43,7 +42,7 @@ pub(super) struct CsvReader {
 // === impl CsvReader ===
 
 impl CsvReader {
-    pub(super) fn new(needs: Needs) -> Self {
+    pub(crate) fn new(needs: Needs) -> Self {
         Self {
             core: csv_core::Reader::new(),
             needs,
@@ -64,7 +63,7 @@ impl CsvReader {
     ///
     /// # Errors
     /// The first flaw, or what `take` says.
-    pub(super) fn push(&mut self, mut input: &[u8], take: &mut impl Take) -> Result<(), ListError> {
+    pub(crate) fn push(&mut self, mut input: &[u8], take: &mut impl Take) -> Result<(), ListError> {
         while !input.is_empty() {
             let used = match self.line_breaks(input) {
                 0 => self.step(input, take)?,
@@ -79,7 +78,7 @@ impl CsvReader {
     ///
     /// # Errors
     /// As [`Self::push`].
-    pub(super) fn finish(&mut self, take: &mut impl Take) -> Result<(), ListError> {
+    pub(crate) fn finish(&mut self, take: &mut impl Take) -> Result<(), ListError> {
         if self.record_bytes > 0 {
             // The last line needs no line break. Within quotes, this one does not end the record.
             self.step(b"\n", take)?;

@@ -12,34 +12,34 @@ use super::{
 
 /// What the body asks for, and what the batch gives to everyone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Needs {
+pub(crate) struct Needs {
     /// The names of the variables in the body.
-    pub(super) used: BTreeSet<String>,
+    pub(crate) used: BTreeSet<String>,
     /// The names of those that have a value for recipients that give none.
-    pub(super) defaults: BTreeSet<String>,
+    pub(crate) defaults: BTreeSet<String>,
 }
 
 /// The columns of a list, by their places in each record.
 #[derive(Debug)]
-pub(super) struct Header {
+pub(crate) struct Header {
     names: Vec<String>,
     /// The recipient's number.
-    pub(super) to: usize,
+    pub(crate) to: usize,
     /// The client's own name for the message.
-    pub(super) reference: Option<usize>,
+    pub(crate) reference: Option<usize>,
     /// The variables of the body.
-    pub(super) variables: Vec<Variable>,
+    pub(crate) variables: Vec<Variable>,
 }
 
 /// A column that the body uses.
 #[derive(Debug)]
-pub(super) struct Variable {
+pub(crate) struct Variable {
     /// Its place in each record.
-    pub(super) column: usize,
+    pub(crate) column: usize,
     /// Its name as JSON, with the colon that follows it.
-    pub(super) key: String,
+    pub(crate) key: String,
     /// Whether an empty field means the batch's own value.
-    pub(super) has_default: bool,
+    pub(crate) has_default: bool,
 }
 
 // === impl Header ===
@@ -49,7 +49,7 @@ impl Header {
     ///
     /// # Errors
     /// The first flaw.
-    pub(super) fn read(record: Record<'_>, needs: &Needs) -> Result<Self, Flaw> {
+    pub(crate) fn read(record: Record<'_>, needs: &Needs) -> Result<Self, Flaw> {
         let mut names: Vec<String> = Vec::with_capacity(record.fields.len());
         for (index, field) in record.fields.iter().enumerate() {
             let name = record.text(index)?.trim().to_owned();
@@ -84,12 +84,12 @@ impl Header {
     }
 
     /// How many columns there are.
-    pub(super) fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.names.len()
     }
 
     /// The name of a column, if it is there and has one.
-    pub(super) fn name(&self, column: usize) -> Option<String> {
+    pub(crate) fn name(&self, column: usize) -> Option<String> {
         self.names.get(column).filter(|name| !name.is_empty()).cloned()
     }
 }

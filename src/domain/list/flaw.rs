@@ -9,7 +9,7 @@ use super::RECORD_BYTES_MAX;
 
 /// Why a list was not read to its end.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ListError {
+pub(crate) enum ListError {
     /// The file or the stream behind it failed.
     #[error("can't be read: {0}")]
     Unreadable(#[from] io::Error),
@@ -23,27 +23,27 @@ pub(super) enum ListError {
 
 /// One thing that is wrong, and where.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Flaw {
+pub(crate) struct Flaw {
     /// Where it is.
-    pub(super) at: Place,
+    pub(crate) at: Place,
     /// The name of its column, if it is in a named one.
-    pub(super) column: Option<String>,
+    pub(crate) column: Option<String>,
     /// What it is.
-    pub(super) fault: Fault,
+    pub(crate) fault: Fault,
 }
 
 /// A place in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The line, from 1.
-    pub(super) line: u64,
+    pub(crate) line: u64,
     /// The character of that line, from 1.
-    pub(super) column: u64,
+    pub(crate) column: u64,
 }
 
 /// What is wrong.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// A CSV file without its first line.
     #[error("the list is empty: a CSV list begins with a header line")]
     NoHeader,
@@ -114,10 +114,10 @@ impl std::error::Error for Flaw {}
 
 impl Place {
     /// Where a text begins.
-    pub(super) const START: Self = Self { line: 1, column: 1 };
+    pub(crate) const START: Self = Self { line: 1, column: 1 };
 
     /// Goes past `bytes`. A byte that continues a character takes no column.
-    pub(super) fn pass(&mut self, bytes: &[u8]) {
+    pub(crate) fn pass(&mut self, bytes: &[u8]) {
         let last_line = match memchr::memrchr(b'\n', bytes) {
             None => bytes,
             Some(end) => {
@@ -131,7 +131,7 @@ impl Place {
     }
 
     /// This is wrong here.
-    pub(super) fn flaw(self, fault: Fault) -> Flaw {
+    pub(crate) fn flaw(self, fault: Fault) -> Flaw {
         Flaw { at: self, column: None, fault }
     }
 }

@@ -9,27 +9,27 @@ use super::{
 
 /// A record that is whole.
 #[derive(Clone, Copy)]
-pub(super) struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// The texts of its fields, one after the other, without quotes.
-    pub(super) text: &'a [u8],
+    pub(crate) text: &'a [u8],
     /// Where they begin and end.
-    pub(super) fields: &'a [Field],
+    pub(crate) fields: &'a [Field],
 }
 
 /// A field that is whole.
 #[derive(Clone, Copy)]
-pub(super) struct Field {
+pub(crate) struct Field {
     /// Where it begins in the list.
-    pub(super) at: Place,
+    pub(crate) at: Place,
     /// Where its text ends in the record's.
-    pub(super) end: usize,
+    pub(crate) end: usize,
 }
 
 /// How a field is written in the list.
 #[derive(Clone, Copy)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     /// Where it begins.
-    pub(super) at: Place,
+    pub(crate) at: Place,
     first: Option<u8>,
     last: Option<u8>,
     bytes: usize,
@@ -39,7 +39,7 @@ pub(super) struct Shape {
 
 impl<'a> Record<'a> {
     /// The text of a field.
-    pub(super) fn text(self, column: usize) -> Result<&'a str, Flaw> {
+    pub(crate) fn text(self, column: usize) -> Result<&'a str, Flaw> {
         let field = self.fields[column];
         let start = column.checked_sub(1).map_or(0, |before| self.fields[before].end);
         let bytes = &self.text[start..field.end];
@@ -51,7 +51,7 @@ impl<'a> Record<'a> {
 
     /// Writes the record, which has as many fields as the header, as a recipient into `json`,
     /// which is emptied first. Fields that are not used are judged all the same.
-    pub(super) fn write(self, header: &Header, json: &mut Vec<u8>) -> Result<(), Flaw> {
+    pub(crate) fn write(self, header: &Header, json: &mut Vec<u8>) -> Result<(), Flaw> {
         json.clear();
         let text = |column| {
             let named = |flaw| Flaw { column: header.name(column), ..flaw };
@@ -87,25 +87,25 @@ impl<'a> Record<'a> {
 // === impl Shape ===
 
 impl Shape {
-    pub(super) fn at(at: Place) -> Self {
+    pub(crate) fn at(at: Place) -> Self {
         Self { at, first: None, last: None, bytes: 0 }
     }
 
     /// Takes in more of the field as it is written.
-    pub(super) fn grow(&mut self, written: &[u8]) {
+    pub(crate) fn grow(&mut self, written: &[u8]) {
         self.first = self.first.or(written.first().copied());
         self.last = written.last().copied().or(self.last);
         self.bytes += written.len();
     }
 
-    pub(super) fn is_quoted(self) -> bool {
+    pub(crate) fn is_quoted(self) -> bool {
         self.first == Some(b'"')
     }
 
     /// Whether nothing follows the quote that closes the field, if it is quoted. `text` is what was
     /// read of it: all but the quotes around it, and one of each two within. What follows the
     /// closing quote either makes the sum wrong, or does not end in a quote.
-    pub(super) fn is_well_closed(self, text: &[u8]) -> bool {
+    pub(crate) fn is_well_closed(self, text: &[u8]) -> bool {
         let written = text.len() + memchr_iter(b'"', text).count() + 2;
         !self.is_quoted() || (self.last == Some(b'"') && self.bytes == written)
     }
