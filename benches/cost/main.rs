@@ -15,6 +15,7 @@ mod emulator;
 #[expect(dead_code, unused_imports, unused_macros, reason = "the harness serves the tests first")]
 mod harness;
 mod report;
+mod scale;
 
 use futures_util::future::LocalBoxFuture;
 
@@ -40,6 +41,12 @@ const CASES: &[Case] = &[
     }),
     ("disk", "bytes on disk a message, queued and done", &[Kind::Embedded], |_| {
         Box::pin(cases::disk())
+    }),
+    ("intake", "1,000,000 and 5,000,000 lines, until they are accepted", BOTH, |on| {
+        Box::pin(scale::intake(on))
+    }),
+    ("curve", "the cost of a message through the mock, by the size of the batch", BOTH, |on| {
+        Box::pin(scale::curve(on))
     }),
     ("rate", "200/s over three workers", &[Kind::Redis], |_| Box::pin(cases::rate())),
 ];
