@@ -192,20 +192,19 @@ impl Claimer {
                 ring = bell.next() => match ring {
                     Ring::Work(provider) if provider == self.lane.name => return,
                     Ring::Everything => return,
-                    Ring::Paused(provider) if provider == self.lane.name => {
-                        self.learn_of_pause(&Ring::Paused(provider)).await;
-                        return;
-                    }
-                    _ => {}
+                    ring => if self.learn_of_pause(&ring).await { return },
                 },
             }
         }
     }
 
-    async fn learn_of_pause(&self, ring: &Ring) {
-        if matches!(ring, Ring::Paused(provider) if *provider == self.lane.name) {
+    /// Whether the ring was about our provider's pause, which then is known.
+    async fn learn_of_pause(&self, ring: &Ring) -> bool {
+        let is_ours = matches!(ring, Ring::Paused(provider) if *provider == self.lane.name);
+        if is_ours {
             // A failure only means that the pause is learnt of a little later.
             let _ = self.lane.gate.refresh_pause().await;
         }
+        is_ours
     }
 }

@@ -7,17 +7,23 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use tokio::{sync::OwnedSemaphorePermit, task::yield_now};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    task::{block_in_place, yield_now},
+};
 
 use super::{Received, Sealed};
-use crate::api::{
-    App,
-    auth::Account,
-    body::{self, Pieces},
-    digest::Sha256,
-    problem::Problem,
-    submission::{self, LINE_BYTES_MAX, Rest, Rows},
-    upload::{self, Opening, Uploading},
+use crate::{
+    api::{
+        App,
+        auth::Account,
+        body::{self, Pieces},
+        digest::Sha256,
+        problem::Problem,
+        submission::{self, LINE_BYTES_MAX, Refusal, Rest, Rows},
+        upload::{self, Opening, Uploading},
+    },
+    domain::chunk::NewChunk,
 };
 
 /// How much is read in one go before other tasks have their turn, in bytes: well below a
@@ -129,7 +135,7 @@ impl Stream<'_> {
 
     async fn store(&mut self, piece: &[u8]) -> Result<(), Problem> {
         for slice in piece.chunks(SLICE_BYTES) {
-            let chunks = self.rows.take(slice)?;
+            let chunks = take(&mut self.rows, slice)?;
             self.upload.take(chunks).await?;
             if slice.len() == SLICE_BYTES {
                 yield_now().await;
@@ -157,11 +163,16 @@ impl Stream<'_> {
     }
 }
 
+/// Reads a slice. Where that may wait for the disk, no other task waits with it.
+fn take(rows: &mut Rows, slice: &[u8]) -> Result<Vec<NewChunk>, Refusal> {
+    if rows.may_block() { block_in_place(|| rows.take(slice)) } else { rows.take(slice) }
+}
+
 /// Reads to the end of the body, and drops what is in it.
 async fn count(pieces: &mut Pieces, rows: &mut Rows) -> Result<(), Problem> {
     while let Some(piece) = pieces.next().await? {
         for slice in piece.chunks(SLICE_BYTES) {
-            drop(rows.take(slice)?);
+            drop(take(rows, slice)?);
             yield_now().await;
         }
     }

@@ -105,6 +105,11 @@ impl Sink {
         }
     }
 
+    /// Whether numbers are compared: one may have to be looked for in a file.
+    pub(super) fn compares(&self) -> bool {
+        self.numbers.is_some()
+    }
+
     /// How many recipients so far are no E.164 numbers.
     pub(super) fn invalid(&self) -> u32 {
         self.chunker.invalid()
@@ -148,6 +153,7 @@ impl Sink {
             faults.add(at, "too_long", detail);
         }
         if !faults.is_empty() {
+            self.chunks = Vec::new();
             return;
         }
         match self.numbers.as_mut().map(|numbers| numbers.add(entry.to)) {

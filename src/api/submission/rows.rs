@@ -42,6 +42,11 @@ impl Rows {
         self.sink.take_chunks()
     }
 
+    /// Whether [`Self::take`] may wait for the disk.
+    pub(in crate::api) fn may_block(&self) -> bool {
+        self.sink.compares()
+    }
+
     /// Whether the client wants no batch with invalid recipients, and there are some.
     pub(in crate::api) fn reject(&self) -> bool {
         self.sink.judge_invalid(self.on_invalid).is_err()
