@@ -18,8 +18,8 @@ pub use event::{
 };
 pub use provider::{ProviderList, ProviderResource, ProviderState};
 pub use submit::{
-    AmendBatch, CallbackAuth, Duplicates, Hidden, OnInvalid, RecipientInput, RecipientObject,
-    RetryBatch, SubmitBatch, VariableValue,
+    AmendBatch, CallbackAuth, Duplicates, Hidden, OnInvalid, QuietHours, RecipientInput,
+    RecipientObject, RetryBatch, SubmitBatch, VariableValue,
 };
 pub use webhook::{
     BatchEvent, BatchEventData, EventMessage, MessageEvent, MessageEventData, Ping, PingData,
@@ -72,6 +72,13 @@ pub struct BatchResource {
     #[serde(default)]
     #[schema(format = DateTime)]
     pub expire_at: Option<String>,
+    /// How fast its messages may leave, as given.
+    #[serde(default)]
+    #[schema(example = "50/s")]
+    pub rate: Option<String>,
+    /// When none of them leaves, as given.
+    #[serde(default)]
+    pub quiet_hours: Option<QuietHours>,
     /// When a worker first claimed a part of it.
     #[schema(format = DateTime)]
     pub started_at: Option<String>,
@@ -240,6 +247,8 @@ impl From<Batch> for BatchResource {
             created_at: batch.created_at().to_string(),
             send_at: batch.spec.send_at.map(|at| at.to_string()),
             expire_at: batch.spec.expire_at.map(|at| at.to_string()),
+            rate: batch.spec.rate.map(|rate| rate.to_string()),
+            quiet_hours: batch.spec.quiet_hours.map(QuietHours::from),
             started_at: batch.started_at.map(|at| at.to_string()),
             completed_at: batch.completed_at.map(|at| at.to_string()),
             reference: batch.spec.reference,

@@ -12,6 +12,7 @@ mod document;
 mod duplicates;
 mod lines;
 mod metadata;
+mod pace;
 mod recipients;
 mod rows;
 mod schedule;

@@ -103,7 +103,8 @@ impl Claimer {
         }
         let now = Instant::now();
         self.lane.close(Wish::Pause, |hold| hold.turn_is_over(now));
-        if self.lane.left() > self.ahead(now) || self.lane.gate.is_closed() {
+        let enough = self.lane.left() > self.ahead(now) || self.lane.is_full();
+        if enough || self.lane.gate.is_closed() {
             return Ok(false);
         }
         self.claim().await

@@ -22,6 +22,7 @@ use tokio::{
     time::sleep_until,
 };
 
+use super::run::Run;
 use crate::{
     domain::units::Rate,
     store::{Dispatch, Grant, GrantRequest, Pause, StoreError},
@@ -49,12 +50,6 @@ pub(super) struct Gate {
     own: Option<DefaultDirectRateLimiter>,
 }
 
-/// Send times that are left.
-struct Run {
-    next: Instant,
-    left: u32,
-}
-
 // === impl Gate ===
 
 impl Gate {
@@ -68,7 +63,7 @@ impl Gate {
             paused_until_us: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             resumed: Notify::new(),
-            run: Mutex::new(Run { next: epoch, left: 0 }),
+            run: Mutex::new(Run::none(epoch)),
             own: rate.and_then(quota).map(DefaultDirectRateLimiter::direct),
         }
     }
@@ -88,20 +83,20 @@ impl Gate {
             if in_hand == 0 {
                 return None;
             }
-            if run.left == 0 {
+            let Some(next) = run.next(Instant::now()) else {
                 self.ask(rate, in_hand, &mut run).await;
-            } else if run.next + BURST < Instant::now() {
-                run.use_one(rate);
-            } else if self.is_closed() {
+                continue;
+            };
+            if self.is_closed() {
                 self.wait_out_pause().await;
-            } else if run.next > Instant::now() {
-                sleep_until(run.next.into()).await;
+            } else if next > Instant::now() {
+                sleep_until(next.into()).await;
             } else if let Some(wait) = self.too_fast() {
                 tokio::time::sleep(wait).await;
             } else {
                 let taken = take();
                 if taken.is_some() {
-                    run.use_one(rate);
+                    run.use_one();
                 }
                 return taken;
             }
@@ -180,15 +175,13 @@ impl Gate {
             burst_us: u64::try_from(BURST.as_micros()).unwrap_or(0),
             wanted,
         };
+        let asked_at = Instant::now();
         match self.store.grant(&request).await {
+            // A run counts from its reply: never early, at most a little late. One that came later
+            // than that would move into times that other workers have.
+            Ok(Grant::Run { .. }) if asked_at.elapsed() > BURST => {}
             Ok(Grant::Run { first_in_us }) => {
-                // The reply's way here counts as waiting: never early, at most a little late.
-                let now = Instant::now();
-                let distance = Duration::from_micros(first_in_us.unsigned_abs());
-                let passed = first_in_us < 0;
-                run.next = if passed { now.checked_sub(distance) } else { Some(now + distance) }
-                    .unwrap_or(now);
-                run.left = wanted;
+                *run = Run::new(Instant::now(), first_in_us, wanted, rate.interval(), BURST);
             }
             Ok(Grant::Later { wait, paused: true }) => self.pause(wait),
             Ok(Grant::Later { wait, paused: false }) => tokio::time::sleep(wait).await,
@@ -209,13 +202,4 @@ fn messages_within(rate: Rate, time: Duration) -> NonZeroU32 {
     let messages = time.as_nanos() / rate.interval().as_nanos().max(1);
     let messages = u32::try_from(messages).unwrap_or(u32::MAX);
     NonZeroU32::new(messages).unwrap_or(NonZeroU32::MIN)
-}
-
-// === impl Run ===
-
-impl Run {
-    fn use_one(&mut self, rate: Rate) {
-        self.next += rate.interval();
-        self.left -= 1;
-    }
 }

@@ -8,6 +8,11 @@
 //!   when it is 0 and nothing is left to take, every outcome is in the outbox.
 //! - A closed hold gives out no more places; what was not taken goes back to the store.
 //! - Past its deadline nothing is given out, whatever else holds (I8).
+//!
+//! A batch with a rate of its own comes with send times: then a message is given out at its time, and
+//! there are no more of them than times.
+
+mod taken;
 
 use std::{
     sync::{
@@ -21,16 +26,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::job::Job;
+pub(super) use self::taken::Taken;
+use super::{job::Job, run::Run};
 use crate::{
     domain::{
-        chunk::{self, Entry},
-        ids::MessageId,
-        message::{Ended, FinalState, Next, Open},
+        chunk,
+        message::{Ended, FinalState, Open},
         record,
         time::UnixMs,
     },
-    store::{Claimed, Holding, Release, Token, Waiting, Wish},
+    store::{Claimed, Holding, Release, Token, Waiting, Wish, pace::BURST},
 };
 
 /// A turn: after this long the worker gives back what it has not sent, and others take theirs.
@@ -49,6 +54,8 @@ pub(super) struct Hold {
     offsets: Vec<u32>,
     /// The places to send now.
     ready: Vec<u16>,
+    /// When they may leave, if the batch has a rate of its own.
+    times: Option<Mutex<Run>>,
     /// What is known of places that were tried before, sorted by place.
     tried: Vec<(u16, Open)>,
     /// When the first of the places that are not ready comes due.
@@ -57,6 +64,7 @@ pub(super) struct Hold {
     claimed_at: Instant,
     /// When it was answered, by our clock and by the store's.
     answered_at: (Instant, UnixMs),
+    turn_ends: Instant,
     /// The next of `ready` to be taken.
     next: AtomicU32,
     in_flight: AtomicU32,
@@ -87,12 +95,6 @@ pub(super) struct Outbox {
     buried: bool,
 }
 
-/// A message taken from a hold.
-pub(super) struct Taken {
-    pub(super) hold: Arc<Hold>,
-    pub(super) place: u16,
-}
-
 // === impl Hold ===
 
 impl Hold {
@@ -106,6 +108,7 @@ impl Hold {
         wait_max: Duration,
     ) -> Self {
         let Claimed { chunk, first, token, now, states, recipients, mut waiting, .. } = claimed;
+        let answered_at = Instant::now();
         waiting.sort_unstable_by_key(|(place, _)| *place);
         let offsets = chunk::offsets(&recipients, states.len());
         let mut ready = Vec::with_capacity(states.len());
@@ -118,6 +121,18 @@ impl Hold {
                 later = Some(later.map_or(due_at, |later| later.min(due_at)));
             }
         }
+        let times = claimed.times.zip(job.spec.rate).map(|(times, rate)| {
+            // It counts from the reply: never early, at most a little late. A reply that came later
+            // than that would move the run into times that others have.
+            let in_time = answered_at.duration_since(claimed_at) <= BURST;
+            let messages = if in_time { times.messages } else { 0 };
+            let late = (rate.interval() / 2).clamp(BURST, TURN);
+            Run::new(answered_at, times.first_in_us, messages, rate.interval(), late)
+        });
+        let places = claimed.times.map_or(usize::MAX, |times| times.messages as usize);
+        let outbox = Outbox { given_back: places < ready.len(), ..Outbox::default() };
+        ready.truncate(places);
+        let turn_ends = times.as_ref().map_or(claimed_at, Run::ends).max(claimed_at + TURN);
         let hold = Self {
             job,
             chunk,
@@ -127,15 +142,17 @@ impl Hold {
             offsets,
             finished: AtomicBool::new(ready.is_empty()),
             ready,
+            times: times.map(Mutex::new),
             tried: waiting,
             later,
             claimed_at,
-            answered_at: (Instant::now(), now),
+            answered_at: (answered_at, now),
+            turn_ends,
             next: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             deadline_us: AtomicU64::new(0),
             lost: CancellationToken::new(),
-            outbox: Mutex::default(),
+            outbox: Mutex::new(outbox),
         };
         hold.extend(claimed_at, lease);
         hold
@@ -158,7 +175,7 @@ impl Hold {
 
     /// The next message to send, or `None` if nothing is left, or nothing may be sent any more.
     pub(super) fn take(self: &Arc<Self>) -> Option<Taken> {
-        if self.left() == 0 {
+        if self.left() == 0 || !self.use_time(Instant::now()) {
             return None;
         }
         self.in_flight.fetch_add(1, Ordering::SeqCst);
@@ -170,6 +187,33 @@ impl Hold {
             self.land();
             None
         }
+    }
+
+    /// Whether its messages leave at times of their own.
+    pub(super) fn is_paced(&self) -> bool {
+        self.times.is_some()
+    }
+
+    /// How many messages may be taken at `now`.
+    pub(super) fn due(&self, now: Instant) -> usize {
+        let due = self.times.as_ref().map_or(usize::MAX, |times| times.lock().due(now));
+        self.left().min(due)
+    }
+
+    /// The send times that are left.
+    pub(super) fn times(&self) -> Option<Run> {
+        self.times.as_ref().map(|times| *times.lock())
+    }
+
+    /// Uses up a send time; false if none has come.
+    fn use_time(&self, now: Instant) -> bool {
+        let Some(times) = &self.times else { return true };
+        let mut times = times.lock();
+        let has_come = times.due(now) > 0;
+        if has_come {
+            times.use_one();
+        }
+        has_come
     }
 
     /// Gives out no more places. What was not taken ends now, as canceled or expired, or goes back
@@ -222,7 +266,7 @@ impl Hold {
     }
 
     pub(super) fn turn_ends(&self) -> Instant {
-        self.claimed_at + TURN
+        self.turn_ends
     }
 
     /// The lease was extended to `lease` by a call sent at `sent_at`. A tenth is kept back for
@@ -292,64 +336,6 @@ impl Hold {
         if self.left() == 0 && self.in_flight.load(Ordering::SeqCst) == 0 {
             self.finished.store(true, Ordering::SeqCst);
         }
-    }
-}
-
-// === impl Taken ===
-
-impl Taken {
-    pub(super) fn id(&self) -> MessageId {
-        MessageId { batch: self.hold.job.id, index: self.hold.first + u32::from(self.place) }
-    }
-
-    pub(super) fn entry(&self) -> Entry<'_> {
-        let offset = self.hold.offsets.get(usize::from(self.place));
-        offset.map_or_else(Entry::default, |offset| chunk::entry_at(&self.hold.recipients, *offset))
-    }
-
-    /// What is known of it.
-    pub(super) fn open(&self) -> Open {
-        open_of(&self.hold.tried, self.place)
-    }
-
-    /// Whether it may leave no more at `now`.
-    pub(super) fn has_expired(&self, now: Instant) -> bool {
-        let expire_at = self.hold.job.spec.expire_at;
-        expire_at.is_some_and(|expire_at| self.hold.store_time(now) >= expire_at)
-    }
-
-    /// Records what follows from its submission. The slot it took is free once this is settled;
-    /// `false` if it came too late for that: the slot is the caller's then.
-    pub(super) fn record(self, next: &Next, now: UnixMs) -> bool {
-        let after_ms = now.0.saturating_sub(self.hold.job.id.created_at().0);
-        let mut outbox = self.hold.outbox.lock();
-        if outbox.buried {
-            return false;
-        }
-        outbox.slots += 1;
-        match next {
-            Next::Ended(ended) => outbox.end(self.place, ended, after_ms),
-            Next::Waiting { open, error } => {
-                record::write_waiting(&mut outbox.log, self.place, open, error, after_ms);
-                outbox.waiting.push(Waiting { place: self.place, open: *open });
-                let later = outbox.later.map_or(open.due_at, |later| later.min(open.due_at));
-                outbox.later = Some(later);
-            }
-        }
-        drop(outbox);
-        self.hold.land();
-        true
-    }
-
-    /// Gives it back unsent.
-    pub(super) fn give_back(self) {
-        self.hold.outbox.lock().given_back = true;
-        self.hold.land();
-    }
-
-    /// Its exchange was dropped, since the lease was lost: nothing can be said of it.
-    pub(super) fn abandon(self) {
-        self.hold.land();
     }
 }
 

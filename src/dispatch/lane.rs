@@ -9,17 +9,21 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::sleep_until,
+};
 
 use super::{
     gate::Gate,
     hold::{Hold, Taken},
+    run::Run,
 };
 use crate::{
     domain::retry::RetryPolicy,
@@ -27,6 +31,9 @@ use crate::{
     store::{Store, Wish},
     telemetry::Metrics,
 };
+
+/// The most chunks in hand at once.
+const HOLDS_MAX: usize = 256;
 
 /// A provider, and how its messages are paced and retried.
 pub struct Lane {
@@ -52,6 +59,9 @@ pub(super) struct Shared {
     pub(super) slots: Semaphore,
     /// Holds with messages to take, in the order claimed. Senders read it, the claimer adds.
     queue: Mutex<VecDeque<Arc<Hold>>>,
+    /// How many holds in `queue` leave at times of their own. While there are any, senders take from
+    /// all holds in turn.
+    paced: AtomicUsize,
     /// Holds that have not ended. The claimer adds, the settler removes, the keeper reads.
     active: Mutex<Vec<Arc<Hold>>>,
     /// Rung when there is something to take.
@@ -85,6 +95,7 @@ impl Shared {
             metrics,
             slots: Semaphore::new(2 * max_in_flight as usize),
             queue: Mutex::default(),
+            paced: AtomicUsize::new(0),
             active: Mutex::default(),
             work: Notify::new(),
             wanted: Notify::new(),
@@ -95,24 +106,43 @@ impl Shared {
     }
 
     /// Puts a fresh hold in.
-    pub(super) fn add(&self, hold: &Arc<Hold>) {
+    pub(super) fn add(self: &Arc<Self>, hold: &Arc<Hold>) {
         self.active.lock().push(Arc::clone(hold));
         let messages = hold.left();
         if messages == 0 {
             self.settle.notify_one();
             return;
         }
-        self.queue.lock().push_back(Arc::clone(hold));
-        if messages >= self.max_in_flight as usize {
+        {
+            let mut queue = self.queue.lock();
+            queue.push_back(Arc::clone(hold));
+            self.count_paced(&queue);
+        }
+        if let Some(times) = hold.times() {
+            tokio::spawn(Arc::clone(self).ring_at_times(Arc::clone(hold), times));
+        } else if messages >= self.max_in_flight as usize {
             self.work.notify_waiters();
         } else {
             (0..messages).for_each(|_| self.work.notify_one());
         }
     }
 
+    /// Rings for each message of a paced hold at its time.
+    async fn ring_at_times(self: Arc<Self>, hold: Arc<Hold>, mut times: Run) {
+        while let Some(next) = times.next(Instant::now()).filter(|_| hold.left() > 0) {
+            sleep_until(next.into()).await;
+            self.work.notify_one();
+            times.use_one();
+        }
+    }
+
     /// The next message to send, if there is one. `current` is where the caller took its last one
-    /// from: as long as that has more, nothing is locked.
+    /// from: as long as that has more, nothing is locked, unless there are paced holds.
     pub(super) fn take(&self, current: &mut Option<Arc<Hold>>) -> Option<Taken> {
+        if self.paced.load(Ordering::Relaxed) > 0 {
+            *current = None;
+            return self.take_in_turn();
+        }
         loop {
             if let Some(hold) = current {
                 if let Some(taken) = hold.take() {
@@ -136,6 +166,33 @@ impl Shared {
         }
     }
 
+    /// The next message of the holds in turn, so that a send time is not missed while another hold is
+    /// emptied.
+    fn take_in_turn(&self) -> Option<Taken> {
+        let mut queue = self.queue.lock();
+        let mut taken = None;
+        for _ in 0..queue.len() {
+            let hold = queue.pop_front()?;
+            taken = hold.take();
+            if hold.left() > 0 {
+                queue.push_back(hold);
+            } else {
+                self.wanted.notify_one();
+                self.settle.notify_one();
+            }
+            if taken.is_some() {
+                break;
+            }
+        }
+        self.count_paced(&queue);
+        taken
+    }
+
+    fn count_paced(&self, queue: &VecDeque<Arc<Hold>>) {
+        let paced = queue.iter().filter(|hold| hold.is_paced()).count();
+        self.paced.store(paced, Ordering::Relaxed);
+    }
+
     /// Resolves when there may be something to take.
     pub(super) async fn work(&self) {
         loop {
@@ -149,9 +206,15 @@ impl Shared {
         }
     }
 
-    /// How many messages in hand are left to take.
+    /// How many messages in hand can be taken now.
     pub(super) fn left(&self) -> usize {
-        self.queue.lock().iter().map(|hold| hold.left()).sum()
+        let now = Instant::now();
+        self.queue.lock().iter().map(|hold| hold.due(now)).sum()
+    }
+
+    /// Whether as many chunks are held as may be: paced ones wait in hand for their times.
+    pub(super) fn is_full(&self) -> bool {
+        self.active.lock().len() >= HOLDS_MAX
     }
 
     /// Counts an outcome, and wakes the settler for the first one of a round, for the one that

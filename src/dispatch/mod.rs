@@ -13,6 +13,7 @@ mod job;
 mod keeper;
 mod lane;
 pub mod reaper;
+mod run;
 mod sender;
 mod settings;
 mod settler;

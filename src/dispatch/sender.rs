@@ -24,6 +24,7 @@ use crate::{
         recipient::Masked,
     },
     providers::{PAUSE_MAX, Submission},
+    store::Wish,
 };
 
 pub(super) struct Sender {
@@ -73,6 +74,11 @@ impl Sender {
     async fn send(&mut self, taken: Taken) {
         let began = Instant::now();
         if began >= taken.hold.deadline() {
+            self.put_down(taken, Taken::give_back);
+            return;
+        }
+        if taken.must_rest(began) {
+            taken.hold.close(Wish::Pause);
             self.put_down(taken, Taken::give_back);
             return;
         }

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, fmt, ops::Index};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ids::BatchId, message::FinalState, time::UnixMs};
+use super::{
+    ids::BatchId, message::FinalState, quiet_hours::QuietHours, time::UnixMs, units::Rate,
+};
 
 /// What the client asked for. It never changes, and workers and notifiers need nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,10 @@ pub struct BatchSpec {
     pub priority: Priority,
     /// The batch some of whose recipients it tries again.
     pub parent: Option<BatchId>,
+    /// How fast its messages may leave, over all workers.
+    pub rate: Option<Rate>,
+    /// When none of them may leave.
+    pub quiet_hours: Option<QuietHours>,
 }
 
 /// How often a batch has a turn, beside batches of other priorities: of 21 turns high ones have 16,

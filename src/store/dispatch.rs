@@ -6,14 +6,15 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::StoreError;
+use super::{SendTimes, StoreError};
 use crate::domain::{batch::BatchSpec, ids::BatchId, message::Open, time::UnixMs};
 
 /// The workers' view of the store.
 #[async_trait]
 pub trait Dispatch: Send + Sync {
     /// Claims the next chunk of a provider, if there is one: accounts take turns, then their
-    /// batches. The same nonce again gives the same chunk.
+    /// batches. A batch in its quiet hours, or whose rate has no time to give yet, is passed over until
+    /// then. The same nonce again gives the same chunk.
     ///
     /// # Errors
     /// [`StoreError`]. A crash after it leaves a lease, which runs out.
@@ -104,6 +105,8 @@ pub struct Claimed {
     pub recipients: Bytes,
     /// What is known of open messages that were tried before, by place.
     pub waiting: Vec<(u16, Open)>,
+    /// When its messages may leave, if its batch has a rate of its own.
+    pub times: Option<SendTimes>,
 }
 
 /// Outcomes for one chunk.

@@ -13,6 +13,7 @@ mod doorbell;
 pub mod embedded;
 mod event_body;
 mod intake;
+pub mod pace;
 mod reading;
 pub mod redis;
 mod settings;
@@ -36,6 +37,7 @@ pub use event_body::event_body;
 pub use intake::{
     Draft, IdempotencyKey, Intake, IntakeError, Opened, SCHEDULE_MAX, Seal, Upload, WishError,
 };
+pub use pace::SendTimes;
 pub use reading::{
     AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading, RecipientView,
     Stats,

@@ -17,6 +17,8 @@ on_each_store! {
     a_stop_outlives_the_process
     a_batch_that_waits_can_be_changed
     what_failed_is_tried_again_as_a_new_batch
+    a_batch_with_a_rate_is_spread_over_time_and_holds_up_no_other
+    nothing_leaves_in_quiet_hours
 }
 
 /// An instant so long from now.
@@ -197,6 +199,64 @@ async fn what_failed_is_tried_again_as_a_new_batch(on: Kind) {
     assert!(bodies.iter().all(|call| ["Hi Ann", "Hi Bob"].contains(&call.body.as_str())));
     let reused = scene.client.post(&format!("/v1/batches/{id}/retry"), &once, wanted).await;
     assert_eq!((reused.status, &reused.json()["code"]), (422, &json!("idempotency_key_reused")));
+}
+
+async fn a_batch_with_a_rate_is_spread_over_time_and_holds_up_no_other(on: Kind) {
+    for provider_rate in ["", "1000/s"] {
+        let scene = Scene::start_on_with(on, |setup| match provider_rate {
+            "" => setup,
+            rate => setup.set("providers.carrier.rate", rate),
+        })
+        .await;
+        let mut slow = scene.batch(numbers(0..150));
+        slow["rate"] = "100/s".into();
+        let slow = accepted(&scene.client, &slow).await;
+        let other = scene.post(numbers(0..600)).await;
+        let report = scene.report(&other).await;
+        assert_eq!(counts(&report), these([("sent", 600)]));
+        assert_eq!(shown(&scene.client, &slow).await["completed_at"], Value::Null);
+        let report = scene.report(&slow).await;
+        assert_eq!(counts(&report), these([("sent", 150)]));
+        assert_eq!(shown(&scene.client, &slow).await["rate"], "100/s");
+
+        let calls = scene.provider.calls();
+        let of_slow = calls.iter().filter(|call| call.message_id.starts_with(&slow));
+        let mut times: Vec<_> = of_slow.map(|call| call.at).collect();
+        times.sort_unstable();
+        assert_eq!(times.len(), 150);
+        let took = times[149] - times[0];
+        println!("{on:?}, provider's rate {provider_rate:?}: 150 at 100/s took {took:?}");
+        // 50 ms of the rate may be caught up: 5 messages, and 2 for the way to the book.
+        for (first, at) in times.iter().enumerate() {
+            let within =
+                times[first..].iter().filter(|later| **later - *at < Duration::from_millis(500));
+            assert!(within.count() <= 50 + 7, "more than the rate");
+        }
+        assert!(took >= Duration::from_millis(1_380), "{took:?}");
+        assert!(took <= Duration::from_millis(2_200), "{took:?}");
+    }
+}
+
+async fn nothing_leaves_in_quiet_hours(on: Kind) {
+    let scene = Scene::start_on(on).await;
+    let minute_of_day = Clock::system().now().0 / 60_000 % 1_440;
+    let time = |minutes: u64| {
+        let minute = (minute_of_day + minutes) % 1_440;
+        format!("{:02}:{:02}", minute / 60, minute % 60)
+    };
+    let window = |start, end| json!({"start": start, "end": end, "time_zone": "utc"});
+    let mut rests = scene.batch(numbers(0..3));
+    rests["quiet_hours"] = window(time(1_440 - 1), time(60));
+    rests["expire_at"] = ahead(Duration::from_millis(1_200)).into();
+    let rests = accepted(&scene.client, &rests).await;
+    let mut goes = scene.batch(numbers(0..3));
+    goes["quiet_hours"] = window(time(60), time(120));
+    let goes = accepted(&scene.client, &goes).await;
+    assert_eq!(counts(&scene.report(&goes).await), these([("sent", 3)]));
+    let told = json!({"start": time(60), "end": time(120), "time_zone": "UTC"});
+    assert_eq!(shown(&scene.client, &goes).await["quiet_hours"], told);
+    assert_eq!(counts(&scene.report(&rests).await), these([("expired", 3)]));
+    assert_eq!(scene.provider.count(), 3);
 }
 
 #[tokio::test]

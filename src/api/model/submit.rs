@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::EventType;
-use crate::domain::{batch::Priority, message::MessageState};
+use crate::domain::{batch::Priority, message::MessageState, quiet_hours};
 
 /// A batch to be sent. Only `body` and `recipients` are required; `from` too, where the provider
 /// has no sender of its own and needs one.
@@ -78,12 +78,35 @@ pub struct SubmitBatch {
     /// normal ones 4 and low ones 1.
     #[serde(default)]
     pub priority: Priority,
+    /// How fast its messages may leave, over all workers, beside the provider's own rate: so it is spread
+    /// over time. A number and `/s`, `/m` or `/h`. No limit of its own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "50/s")]
+    pub rate: Option<String>,
+    /// Local hours in which none of its messages leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_hours: Option<QuietHours>,
     /// What becomes of recipients that are no E.164 numbers.
     #[serde(default)]
     pub on_invalid: OnInvalid,
     /// What becomes of recipients whose number the batch has already.
     #[serde(default)]
     pub duplicates: Duplicates,
+}
+
+/// A window of local hours, every day. It may go over midnight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuietHours {
+    /// The local time from which on nothing leaves.
+    #[schema(example = "21:00")]
+    pub start: String,
+    /// The local time from which on messages leave again.
+    #[schema(example = "08:00")]
+    pub end: String,
+    /// The zone of these times, for all recipients of the batch.
+    #[schema(example = "Europe/Berlin")]
+    pub time_zone: String,
 }
 
 /// What of a batch is to be another way. What is absent stays; `null` takes a time away.
@@ -199,6 +222,18 @@ pub enum Duplicates {
     Keep,
     /// Only the first one gets a message; the others are left out, and are no part of the counts.
     Skip,
+}
+
+// === impl QuietHours ===
+
+impl From<quiet_hours::QuietHours> for QuietHours {
+    fn from(quiet: quiet_hours::QuietHours) -> Self {
+        Self {
+            start: quiet.start.to_string(),
+            end: quiet.end.to_string(),
+            time_zone: quiet.time_zone,
+        }
+    }
 }
 
 // === impl Hidden ===

@@ -9,6 +9,7 @@ use super::{
     REFERENCE_BYTES_MAX, Rules,
     callback::Callback,
     metadata,
+    pace::{self, Window},
     recipients::{Recipients, Sink},
     schedule,
     variables::{Pairs, Variables},
@@ -22,6 +23,7 @@ use crate::{
         batch::{BatchSpec, Priority},
         template::Template,
         time::UnixMs,
+        units::Rate,
     },
 };
 
@@ -52,8 +54,8 @@ const FIELDS: [(&str, Field); 21] = [
     ("send_at", Field::SendAt),
     ("expire_at", Field::ExpireAt),
     ("duplicates", Field::Duplicates),
-    ("rate", Field::Unbuilt),
-    ("quiet_hours", Field::Unbuilt),
+    ("rate", Field::Rate),
+    ("quiet_hours", Field::QuietHours),
 ];
 
 #[derive(Clone, Copy)]
@@ -76,10 +78,10 @@ enum Field {
     ExpireAt,
     Priority,
     Duplicates,
+    Rate,
+    QuietHours,
     /// Only this one value is built yet.
     Only(&'static str),
-    /// Not built yet.
-    Unbuilt,
 }
 
 /// What was read of a submission, but for its recipients.
@@ -100,6 +102,8 @@ pub(super) struct Document<'de> {
     send_at: Option<UnixMs>,
     expire_at: Option<UnixMs>,
     priority: Priority,
+    rate: Option<Rate>,
+    quiet_hours: Option<Window>,
 }
 
 /// The place of the submission.
@@ -213,16 +217,18 @@ impl<'de> Root<'_, 'de> {
                     }
                 };
             }
+            Field::Rate => {
+                let text = next_text(members, &at, usize::MAX, faults)?;
+                document.rate = text.and_then(|text| pace::rate(&text, &at, faults));
+            }
+            Field::QuietHours => {
+                document.quiet_hours = Window::read(members.next_value()?, &at, faults);
+            }
             Field::Only(value) => {
                 let given = next_text(members, &at, usize::MAX, faults)?;
                 if given.is_some_and(|given| given != value) {
                     let detail = format_args!("this version knows only \"{value}\"");
                     faults.add(&at, "not_supported", detail);
-                }
-            }
-            Field::Unbuilt => {
-                if members.next_value::<&RawValue>()?.get() != "null" {
-                    faults.add(&at, "not_supported", "this version does not offer this field yet");
                 }
             }
         }
@@ -264,6 +270,8 @@ impl Document<'_> {
             expire_at: self.expire_at,
             priority: self.priority,
             parent: None,
+            rate: self.rate,
+            quiet_hours: self.quiet_hours.map(|window| window.resolve(rules.now)),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
         batch::Priority,
         list::header::Needs,
         template::{self, Template},
+        units::{InvalidRate, Rate},
     },
 };
 
@@ -70,6 +71,10 @@ pub(super) struct Message {
     /// How often the batch has a turn, beside others
     #[arg(long, value_name = "PRIORITY", default_value = "normal", value_parser = priority)]
     priority: Priority,
+
+    /// How fast messages leave at most, as in 50/s: to spread the batch over time
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate: Option<Rate>,
 
     /// Of recipients with one number only the first gets a message
     #[arg(long)]
@@ -144,6 +149,7 @@ impl Message {
                 WhenInvalid::RejectBatch => OnInvalid::RejectBatch,
             },
             priority: self.priority,
+            rate: self.rate.map(|rate| rate.to_string()),
             duplicates: if self.skip_duplicates { Duplicates::Skip } else { Duplicates::Keep },
             ..SubmitBatch::default()
         };
@@ -176,6 +182,10 @@ fn body_of(path: &Path) -> Result<String, Failure> {
         body.strip_suffix('\n').map_or(&*body, |line| line.strip_suffix('\r').unwrap_or(line));
     body.truncate(text.len());
     Ok(body)
+}
+
+fn rate(text: &str) -> Result<Rate, InvalidRate> {
+    text.parse()
 }
 
 fn priority(text: &str) -> Result<Priority, &'static str> {

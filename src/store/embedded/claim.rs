@@ -5,16 +5,21 @@
 //! Priorities share the turns by weight (stride scheduling): each has a mark, which moves on by its
 //! stride with every turn it takes, and the one whose mark lies furthest back has the next turn. One
 //! that had nothing to do joins at the mark of the last turn, so that it saves up no turns.
+//!
+//! A batch rests in its quiet hours, and while its own rate has no time to give: then it leaves the
+//! ring until that is over.
+
+use std::time::Duration;
 
 use super::{
-    columns::{Id, chunk_key, instant, of_key},
+    columns::{Id, chunk_key, instant, integer, interval, of_key, spec},
     finish::{PARK_MAX_MS, open_in},
     intake::word,
     step::Step,
 };
 use crate::{
     domain::{ids::BatchId, record},
-    store::{Claim, Claimed, Ring, Token},
+    store::{Claim, Claimed, Ring, SendTimes, Token, pace},
 };
 
 /// The most chunks, batches and accounts that one claim looks at.
@@ -44,6 +49,11 @@ struct Next {
     claimable: bool,
     cursor: u32,
     top: u32,
+    /// The interval of its own rate, if it has one, and how far that was handed out.
+    interval: Option<Duration>,
+    clock_us: i64,
+    /// Whether it has quiet hours.
+    quiet: bool,
 }
 
 /// A chunk that is to be held now.
@@ -97,9 +107,12 @@ fn claimed_before(
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
     let Some((chunk, turn)) = held else { return Ok(None) };
-    let sql = "SELECT id FROM batch WHERE batch = ?1";
-    let id = step.row(sql, [of_key(chunk).0], |row| row.get::<_, Id>(0))?;
-    id.map(|id| read_claimed(step, id.0, chunk, token(turn, word(claim.nonce)))).transpose()
+    let (sql, batch) = ("SELECT id FROM batch WHERE batch = ?1", of_key(chunk).0);
+    let Some(id) = step.row(sql, [batch], |row| row.get::<_, Id>(0))? else { return Ok(None) };
+    let claimed = read_claimed(step, id.0, chunk, token(turn, word(claim.nonce)))?;
+    // Its send times are lost: others follow.
+    let times = send_times(step, batch, open_in(&claimed.states))?;
+    Ok(Some(Claimed { times, ..claimed }))
 }
 
 /// The priority that has its turn, if there is anything to claim.
@@ -143,7 +156,8 @@ fn head_batch(
     account: String,
 ) -> rusqlite::Result<Option<Next>> {
     let next = step.row(
-        "SELECT batch, id, state IN ('queued', 'running') AND closes IS NULL, cursor, top FROM batch \
+        "SELECT batch, id, state IN ('queued', 'running') AND closes IS NULL, cursor, top, \
+         interval_ns, clock_us, quiet FROM batch \
          WHERE provider = ?1 AND priority = ?2 AND account = ?3 AND turn IS NOT NULL \
          ORDER BY turn LIMIT 1",
         (provider, priority, &account),
@@ -156,6 +170,9 @@ fn head_batch(
                 claimable: row.get(2)?,
                 cursor: row.get(3)?,
                 top: row.get(4)?,
+                interval: interval(row, 5)?,
+                clock_us: row.get(6)?,
+                quiet: row.get(7)?,
             })
         },
     )?;
@@ -169,6 +186,10 @@ fn head_batch(
 /// The next chunk of a batch: a parked one that is due, else the one at the cursor.
 fn next_chunk(step: &Step<'_>, next: &Next) -> rusqlite::Result<Option<Found>> {
     if !next.claimable {
+        return Ok(None);
+    }
+    if let Some(until_ms) = next.rests_until(step)? {
+        step.come_due(next.batch, until_ms.min(step.now + PARK_MAX_MS))?;
         return Ok(None);
     }
     let parked: Option<(i64, i64)> = step.row(
@@ -216,7 +237,19 @@ fn hold(
     step.run(sql, (&claim.provider, next.priority, &next.account, turn))?;
     let sql = "UPDATE provider SET sending = sending + ?2 WHERE name = ?1";
     step.run(sql, (&claim.provider, open))?;
-    read_claimed(step, next.id, found.chunk, token(turn, nonce))
+    let times = if next.interval.is_some() { send_times(step, next.batch, open)? } else { None };
+    let claimed = read_claimed(step, next.id, found.chunk, token(turn, nonce))?;
+    Ok(Claimed { times, ..claimed })
+}
+
+/// A run of send times for a chunk with so many open messages, if its batch has a rate of its own.
+fn send_times(step: &Step<'_>, batch: i64, open: i64) -> rusqlite::Result<Option<SendTimes>> {
+    let sql = "SELECT interval_ns, clock_us FROM batch WHERE batch = ?1";
+    let found = step.row(sql, [batch], |row| Ok((interval(row, 0)?, row.get(1)?)))?;
+    let Some((Some(interval), clock_us)) = found else { return Ok(None) };
+    let (times, clock_us) = pace::next_run(clock_us, step.now, interval, open);
+    step.run("UPDATE batch SET clock_us = ?2 WHERE batch = ?1", (batch, clock_us))?;
+    Ok(Some(times))
 }
 
 fn read_claimed(
@@ -243,10 +276,30 @@ fn read_claimed(
                 states: row.get::<_, Vec<u8>>(1)?.into(),
                 recipients: row.get::<_, Vec<u8>>(2)?.into(),
                 waiting,
+                times: None,
             })
         },
     )?;
     claimed.ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
+// === impl Next ===
+
+impl Next {
+    /// Until when it rests, if it does.
+    fn rests_until(&self, step: &Step<'_>) -> rusqlite::Result<Option<i64>> {
+        if self.quiet {
+            let sql = "SELECT spec FROM spec WHERE batch = ?1";
+            let spec = step.row(sql, [self.batch], |row| spec(row, 0))?;
+            let quiet_hours = spec.and_then(|spec| spec.quiet_hours);
+            let rests = quiet_hours.and_then(|quiet| quiet.rest_until(instant(step.now)));
+            if let Some(until) = rests {
+                return Ok(Some(integer(until.0)));
+            }
+        }
+        let Some(interval) = self.interval else { return Ok(None) };
+        Ok(pace::rests_until(self.clock_us, step.now, interval))
+    }
 }
 
 // === impl Turn ===

@@ -1,5 +1,7 @@
 //! How columns become types, and back.
 
+use std::time::Duration;
+
 use rusqlite::{
     Row, ToSql,
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
@@ -7,7 +9,7 @@ use rusqlite::{
 
 use crate::{
     domain::{
-        batch::{Batch, BatchState, CallbackState, Counts, FinalCounts},
+        batch::{Batch, BatchSpec, BatchState, CallbackState, Counts, FinalCounts},
         ids::{BatchId, EventId},
         message::FinalState,
         time::UnixMs,
@@ -66,8 +68,7 @@ pub(super) fn batch(row: &Row<'_>) -> rusqlite::Result<Batch> {
     for (column, state) in (8..).zip(FinalState::ALL) {
         ended.add(state, count(row, column)?);
     }
-    let spec = stored::read_spec(row.get_ref(7)?.as_blob()?)
-        .map_err(|error| FromSqlError::Other(error.into()))?;
+    let spec = spec(row, 7)?;
     let moment = |column| row.get::<_, Option<i64>>(column).map(|ms| ms.map(instant));
     Ok(Batch {
         id: row.get::<_, Id>(0)?.0,
@@ -81,6 +82,18 @@ pub(super) fn batch(row: &Row<'_>) -> rusqlite::Result<Batch> {
             .get::<_, Option<Word<CallbackState>>>(6)?
             .map_or(CallbackState::Pending, |word| word.0),
     })
+}
+
+/// What a batch's client asked for.
+pub(super) fn spec(row: &Row<'_>, column: usize) -> rusqlite::Result<BatchSpec> {
+    let spec = stored::read_spec(row.get_ref(column)?.as_blob()?);
+    Ok(spec.map_err(|error| FromSqlError::Other(error.into()))?)
+}
+
+/// The time between two messages of a rate, if there is one.
+pub(super) fn interval(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Duration>> {
+    let interval_ns = row.get::<_, Option<i64>>(column)?;
+    Ok(interval_ns.map(|ns| Duration::from_nanos(ns.unsigned_abs())))
 }
 
 /// The state that a batch's open messages are closed with, if they are.

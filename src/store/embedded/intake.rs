@@ -20,7 +20,7 @@ use crate::{
     },
     store::{
         Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, Ring, Seal, StoreError,
-        StoreRules, Upload, WishError, stored,
+        StoreRules, Upload, WishError, pace, stored,
     },
 };
 
@@ -137,9 +137,9 @@ fn open(step: &Step<'_>, draft: &Draft, rules: StoreRules) -> rusqlite::Result<O
     let batch: Option<i64> = step.row(
         "INSERT INTO batch \
          (id, account, provider, reference, state, callback, keep_ms, key, upload, upload_ms, \
-          host, wants, tell_percent, tell_every, send_ms, expire_ms, priority) \
+          host, wants, tell_percent, tell_every, send_ms, expire_ms, priority, interval_ns, quiet) \
          VALUES (?1, ?2, ?3, ?4, 'receiving', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
-          ?16) \
+          ?16, ?17, ?18) \
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, key = excluded.key, \
          upload = excluded.upload, upload_ms = excluded.upload_ms, purge_ms = NULL \
          RETURNING batch",
@@ -160,6 +160,8 @@ fn open(step: &Step<'_>, draft: &Draft, rules: StoreRules) -> rusqlite::Result<O
             spec.send_at.map(|at| integer(at.0)),
             spec.expire_at.map(|at| integer(at.0)),
             spec.priority as u8,
+            spec.rate.map(|rate| pace::nanos(rate.interval())),
+            spec.quiet_hours.is_some(),
         ],
         |row| row.get(0),
     )?;

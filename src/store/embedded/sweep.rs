@@ -97,7 +97,8 @@ fn close_returned(
     step.run(sql, (chunk, states)).map(|_| ())
 }
 
-/// Puts batches with a parked chunk that is due back into the ring; gives how many came due.
+/// Puts batches back into the ring that have rested, or have a parked chunk that is due; gives how many
+/// there were.
 pub(super) fn forward(step: &mut Step<'_>) -> rusqlite::Result<u64> {
     let due: Vec<i64> = step.due(
         "SELECT batch FROM batch WHERE due_ms IS NOT NULL AND due_ms <= ?1 \
@@ -108,7 +109,7 @@ pub(super) fn forward(step: &mut Step<'_>) -> rusqlite::Result<u64> {
         STEP,
     )?;
     for batch in &due {
-        let sql = "UPDATE batch SET due_ms = NULL WHERE batch = ?1 RETURNING state = 'running'";
+        let sql = "UPDATE batch SET due_ms = NULL WHERE batch = ?1 RETURNING state IN ('running', 'queued')";
         if step.row(sql, [batch], |row| row.get(0))? == Some(true) {
             step.enter(*batch)?;
         }

@@ -16,7 +16,8 @@ use crate::{
     },
     store::{
         Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, ORDER_KNOWN, Pause, RETENTION_MAX,
-        Release, Settled, Settlement, Standing, StoreError, Swept, Token, Wish, stored,
+        Release, SendTimes, Settled, Settlement, Standing, StoreError, Swept, Token, Wish, pace,
+        stored,
     },
 };
 
@@ -32,7 +33,12 @@ impl Dispatch for RedisStore {
         let answer = self
             .link
             .run(&scripts::CLAIM, &keys::partition(claim.partition), |call| {
-                call.arg(&claim.provider).arg(format!("{:016x}", claim.nonce)).arg(self.lease_ms());
+                call.arg(&claim.provider)
+                    .arg(format!("{:016x}", claim.nonce))
+                    .arg(self.lease_ms())
+                    .arg(pace::micros(pace::CATCH_UP))
+                    .arg(pace::micros(pace::AHEAD))
+                    .arg(pace::micros(pace::RUN));
             })
             .await?;
         match answer {
@@ -237,8 +243,8 @@ fn write_settlement(call: &mut Cmd, settlement: &Settlement) {
 }
 
 fn claimed(answer: Value) -> Result<Claimed, StoreError> {
-    let fields: Result<[Value; 8], _> = codec::list(answer)?.try_into();
-    let Ok([id, chunk, first, token, now, states, recipients, waiting]) = fields else {
+    let fields: Result<[Value; 9], _> = codec::list(answer)?.try_into();
+    let Ok([id, chunk, first, token, now, states, recipients, waiting, times]) = fields else {
         return Err(codec::unexpected("a claim that is none"));
     };
     let first = codec::bytes(first)?;
@@ -259,7 +265,15 @@ fn claimed(answer: Value) -> Result<Claimed, StoreError> {
         states: Bytes::from(codec::bytes(states)?),
         recipients: Bytes::from(codec::bytes(recipients)?),
         waiting,
+        times: send_times(&codec::list(times)?)?,
     })
+}
+
+fn send_times(times: &[Value]) -> Result<Option<SendTimes>, StoreError> {
+    let [first_in, messages] = times else { return Ok(None) };
+    let messages = u32::try_from(codec::signed(messages)?)
+        .map_err(|_| codec::unexpected("a number of send times"))?;
+    Ok(Some(SendTimes { first_in_us: codec::signed(first_in)?, messages }))
 }
 
 fn wish(word: &str) -> Result<Wish, StoreError> {

@@ -9,7 +9,9 @@ use super::{
     scripts,
 };
 use crate::{
-    domain::{batch::BatchSpec, chunk::NewChunk, ids::BatchId},
+    domain::{
+        batch::BatchSpec, chunk::NewChunk, ids::BatchId, quiet_hours::QuietHours, units::Rate,
+    },
     store::{
         Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, Seal, StoreError, Upload,
         WishError, stored,
@@ -42,7 +44,15 @@ impl Intake for RedisStore {
                     .arg(draft.spec.send_at.map_or_else(String::new, |at| at.0.to_string()))
                     .arg(draft.spec.expire_at.map_or_else(String::new, |at| at.0.to_string()))
                     .arg(draft.spec.priority as u8)
-                    .arg(places.map_or_else(String::new, |places| places.to_string()));
+                    .arg(places.map_or_else(String::new, |places| places.to_string()))
+                    .arg(draft.spec.rate.map_or_else(String::new, interval_ns))
+                    .arg(
+                        draft
+                            .spec
+                            .quiet_hours
+                            .as_ref()
+                            .map_or_else(String::new, QuietHours::packed),
+                    );
             })
             .await?;
         let mut answer = codec::list(answer)?.into_iter();
@@ -214,6 +224,10 @@ impl RedisStore {
             .await?;
         granted(&codec::text(answer)?)
     }
+}
+
+fn interval_ns(rate: Rate) -> String {
+    rate.interval().as_nanos().to_string()
 }
 
 fn granted(answer: &str) -> Result<(), WishError> {

@@ -15,7 +15,7 @@
 //! | `P marks:<provider>` | hash | how far each priority's turns have come, and the `last` one |
 //! | `P leases` | zset | `<batch>:<chunk>` by deadline, ms |
 //! | `P claims` | hash | nonce → `<batch>:<chunk>`, while the lease lasts |
-//! | `P due` | zset | batches by when their next parked chunk is due, ms |
+//! | `P due` | zset | batches by when they have rested, or their next parked chunk is due, ms |
 //! | `P scheduled` | zset | batches that wait for their time, by it, ms |
 //! | `P expiry` | zset | batches by when what has not left of them expires, ms |
 //! | `P closing` | zset | canceled and expired batches with chunks left to close |
@@ -32,7 +32,7 @@
 //! | `P list:<account>` | zset | the account's batches, all with score 0: in the order of their ids |
 //! | `P i:<account>:<key>` | string | the batch an idempotency key belongs to |
 //! | `P stats` | hash | `<provider>:<state byte>`, `<provider>:open`, … : sums for the metrics |
-//! | `B` | hash | the batch: `spec`, `state`, counts `n1`…`n7`, `open`, `cursor`, … |
+//! | `B` | hash | the batch: `spec`, `state`, counts `n1`…`n7`, `open`, `cursor`, `clock` of its own rate, µs, … |
 //! | `B:f` | string | the first index of each chunk, four bytes each |
 //! | `B:r:<chunk>` | string | packed recipients |
 //! | `B:s:<chunk>` | string | state bytes, one a message |

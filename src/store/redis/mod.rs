@@ -29,7 +29,7 @@ use super::{Doorbell, Store, StoreError, StoreRules, StoreSettings};
 use crate::domain::{ids::PARTITIONS_MAX, time::millis};
 
 /// What the stored records look like. A store of another schema is refused.
-const SCHEMA: &str = "3";
+const SCHEMA: &str = "4";
 
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 

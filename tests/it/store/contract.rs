@@ -4,6 +4,7 @@ mod callbacks;
 mod dispatch;
 mod events;
 mod intake;
+mod pace;
 mod rates;
 mod reading;
 mod wishes;
@@ -123,6 +124,13 @@ cases! {
             an_order_is_carried_out_at_a_measured_pace
             the_feed_is_in_order_and_pages
             the_list_of_events_is_newest_first_and_filters
+        }
+        pace {
+            a_batch_in_its_quiet_hours_rests_until_they_end
+            a_batch_expires_in_its_quiet_hours
+            a_rate_of_its_own_hands_out_times_that_never_overlap
+            a_slow_rate_gives_one_message_at_a_time
+            the_same_claim_again_gives_times_of_its_own
         }
         rates {
             a_pause_of_a_provider_holds_for_all

@@ -99,8 +99,34 @@ fn each_wrong_field_has_its_pointer_and_code() {
         (with(r#""priority":5"#), "/priority", "wrong_type"),
         (with(r#""delivery_guarantee":"at_most_once""#), "/delivery_guarantee", "not_supported"),
         (with(r#""duplicates":"drop""#), "/duplicates", "invalid_value"),
-        (with(r#""rate":"1/s""#), "/rate", "not_supported"),
-        (with(r#""quiet_hours":[]"#), "/quiet_hours", "not_supported"),
+        (with(r#""rate":"0/s""#), "/rate", "invalid_value"),
+        (with(r#""rate":5"#), "/rate", "wrong_type"),
+        (with(r#""quiet_hours":[]"#), "/quiet_hours", "wrong_type"),
+        (
+            with(r#""quiet_hours":{"start":"8:00","end":"21:00","time_zone":"UTC"}"#),
+            "/quiet_hours/start",
+            "invalid_value",
+        ),
+        (
+            with(r#""quiet_hours":{"start":"08:00","end":"08:00","time_zone":"UTC"}"#),
+            "/quiet_hours/end",
+            "invalid_value",
+        ),
+        (
+            with(r#""quiet_hours":{"start":"08:00","end":"09:00","time_zone":"Mars/Olympus"}"#),
+            "/quiet_hours/time_zone",
+            "invalid_value",
+        ),
+        (
+            with(r#""quiet_hours":{"start":"08:00","end":"09:00"}"#),
+            "/quiet_hours/time_zone",
+            "missing",
+        ),
+        (
+            with(r#""quiet_hours":{"start":"08:00","end":"09:00","time_zone":"UTC","days":7}"#),
+            "/quiet_hours/days",
+            "unknown_field",
+        ),
     ] {
         assert_eq!(faults(&body), [(pointer.to_owned(), code.to_owned())], "{body}");
     }

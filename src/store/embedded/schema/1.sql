@@ -66,9 +66,12 @@ CREATE TABLE batch (
   cut_ms     INTEGER,                    -- when that was
   send_ms    INTEGER,                    -- when its first message may leave
   expire_ms  INTEGER,                    -- when what has not left expires, until the batch is closed
+  interval_ns INTEGER,                   -- between two messages, if the batch has a rate of its own
+  clock_us   INTEGER NOT NULL DEFAULT 0, -- how far that rate's send times were handed out
+  quiet      INTEGER NOT NULL DEFAULT 0, -- whether its spec has quiet hours
   started_ms INTEGER, completed_ms INTEGER,
   turn       INTEGER,                    -- its place in its account's ring
-  due_ms     INTEGER,                    -- when its next parked chunk is due
+  due_ms     INTEGER,                    -- when it has rested, or its next parked chunk is due
   closing_ms INTEGER,                    -- closed then, with parked chunks left to close
   purge_ms   INTEGER                     -- when it is erased
 );

@@ -7,32 +7,84 @@
 -- stride with every turn it takes, and the one whose mark lies furthest back has the next turn. One
 -- that had nothing to do joins at the mark of the last turn, so that it saves up no turns.
 --
+-- A batch rests in its quiet hours, and while its own rate has no time to give: then it leaves the
+-- ring until that is over. A chunk of a batch with a rate of its own comes with a run of send times.
+--
 -- KEYS 1 partition
 -- ARGV 1 provider  2 nonce  3 lease, ms
+--      4 how far in the past a run of send times may begin, us  5 how far ahead of its first send time a chunk is
+--      handed out, us  6 how long a run is, us (pace.rs)
 -- Returns false | {batch, chunk, first index (4 bytes), token, now, states, recipients,
---                  {place, what is known, …} of messages tried before}
+--                  {place, what is known, …} of messages tried before,
+--                  {} | {first send time less now, us, how many}}
 
 local provider, nonce, lease_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local CATCH_UP_US, AHEAD_US, RUN_US = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local now = now_ms()
 
 -- How far a turn moves the mark of high, normal and low.
 local STRIDES = { 1, 4, 16 }
 local marks = P .. 'marks:' .. provider
 
-local function reply(id, n, token, states)
+local function reply(id, n, token, states, times)
   return { id, n, redis.call('GETRANGE', batch_key(id) .. ':f', n * 4, n * 4 + 3), token, now,
     states, redis.call('GET', chunk_key(id, 'r', n)) or '',
-    redis.call('HGETALL', chunk_key(id, 'w', n)) }
+    redis.call('HGETALL', chunk_key(id, 'w', n)), times }
 end
 
--- A lost reply: the same nonce has its chunk already.
+-- Until when a batch's quiet hours last, if they do now; no further than the next change of its
+-- zone's offset.
+local function quiet_until(quiet)
+  local n, DAY_MS = {}, 86400000
+  for number in string.gmatch(quiet, '%S+') do n[#n + 1] = tonumber(number) end
+  local offset, changes_at = n[4] or 0, math.huge
+  for i = 5, #n, 2 do
+    if n[i] > now then
+      changes_at = n[i]
+      break
+    end
+    offset = n[i + 1]
+  end
+  local since_start, length = (now + offset - n[1]) % DAY_MS, (n[2] - n[1]) % DAY_MS
+  return since_start < length and math.min(now + length - since_start, changes_at)
+end
+
+-- How far ahead the next send time of a batch's own rate lies, us; negative if it has passed. A clock
+-- further ahead than runs reach was set before the machine's was stepped back.
+local function next_time(key, interval_us)
+  local now_us, clock = now * 1000, tonumber(redis.call('HGET', key, 'clock') or 0)
+  if clock > now_us + AHEAD_US + math.max(RUN_US, interval_us) then clock = now_us end
+  return math.max(clock - now_us, -CATCH_UP_US)
+end
+
+local function rests_until(key, quiet, interval)
+  local rest = quiet and quiet_until(quiet)
+  if rest or not interval then return rest end
+  local first_in = next_time(key, interval / 1000)
+  return first_in > AHEAD_US and now + math.floor((first_in - AHEAD_US) / 1000) + 1
+end
+
+-- A run of send times for a chunk with so many open messages, if its batch has a rate of its own.
+local function send_times(key, interval, open)
+  if not interval then return {} end
+  local interval_us = interval / 1000
+  local first_in = next_time(key, interval_us)
+  local messages = math.min(math.max(1, math.floor(RUN_US / interval_us)), open)
+  local clock = now * 1000 + first_in + math.ceil(messages * interval_us)
+  redis.call('HSET', key, 'clock', string.format('%.0f', clock))
+  return { first_in, messages }
+end
+
+-- A lost reply: the same nonce has its chunk already. Its send times are lost: others follow.
 local held = redis.call('HGET', P .. 'claims', nonce)
 if held then
   local id, n = string.match(held, '^(.*):(%d+)$')
   local lease = read_lease(id, n)
   if lease and lease.standing == 'H' then
     redis.call('ZADD', P .. 'leases', 'XX', lease_until(now, lease_ms), held)
-    return reply(id, n, lease.token, redis.call('GET', chunk_key(id, 's', n)))
+    local states, key = redis.call('GET', chunk_key(id, 's', n)), batch_key(id)
+    local times = send_times(key, redis.call('HGET', key, 'interval'), open_in(states))
+    return reply(id, n, lease.token, states, times)
   end
 end
 
@@ -67,7 +119,7 @@ local function next_turn()
   return priority, mark, rivals > 0
 end
 
-local function hold(id, key, account, n, fresh, states, open, accounts)
+local function hold(id, key, account, n, fresh, states, open, accounts, interval)
   local turn = redis.call('INCR', P .. 'turn')
   local token = string.format('%d-%s', turn, nonce)
   local member = id .. ':' .. n
@@ -82,7 +134,7 @@ local function hold(id, key, account, n, fresh, states, open, accounts)
     redis.call('HSETNX', key, 'started_ms', now)
   end
   sending(key, open)
-  return reply(id, n, token, states)
+  return reply(id, n, token, states, send_times(key, interval, open))
 end
 
 -- Bounded: each round claims a chunk, passes one without an open message, or shortens a ring.
@@ -97,9 +149,16 @@ for _ = 1, 32 do
     redis.call('ZREM', accounts, account)
   else
     local key = batch_key(id)
-    local b = redis.call('HMGET', key, 'state', 'closes')
+    local b = redis.call('HMGET', key, 'state', 'closes', 'quiet', 'interval')
     local n, fresh
-    if not b[2] and (b[1] == 'queued' or b[1] == 'running') then n, fresh = next_chunk(id, key) end
+    if not b[2] and (b[1] == 'queued' or b[1] == 'running') then
+      local rest = rests_until(key, b[3], b[4])
+      if rest then
+        redis.call('ZADD', P .. 'due', 'LT', math.min(rest, now + PARK_MAX_MS), id)
+      else
+        n, fresh = next_chunk(id, key)
+      end
+    end
     if not n then
       redis.call('ZREM', batches, id)
     else
@@ -109,7 +168,7 @@ for _ = 1, 32 do
         if contested then
           redis.call('HSET', marks, 'last', mark, priority, mark + STRIDES[priority])
         end
-        return hold(id, key, account, n, fresh, states, open, accounts)
+        return hold(id, key, account, n, fresh, states, open, accounts, b[4])
       end
     end
   end

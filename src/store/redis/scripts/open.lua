@@ -9,6 +9,8 @@
 --      14 when to begin, ms, or ''  15 when to end what has not left, ms, or ''
 --      16 priority: 1 high, 2 normal, 3 low
 --      17 at most so many batches of the account under way here, this one included, or ''
+--      18 the interval of its own rate, ns, or ''  19 its quiet hours, or '': start and end, ms of the
+--      day, then offsets of local time: from, ms, and how much, ms
 -- Returns {'new'} | {'replayed', batch, body hash} | {'under way'} | {'too many'}
 
 local id, token = ARGV[1], ARGV[2]
@@ -43,6 +45,8 @@ if ARGV[10] ~= '' then
 end
 if ARGV[14] ~= '' then redis.call('HSET', key, 'send_ms', ARGV[14]) end
 if ARGV[15] ~= '' then redis.call('HSET', key, 'expire_ms', ARGV[15]) end
+if ARGV[18] ~= '' then redis.call('HSET', key, 'interval', ARGV[18]) end
+if ARGV[19] ~= '' then redis.call('HSET', key, 'quiet', ARGV[19]) end
 if claim then
   redis.call('SET', claim, id)
   redis.call('HSET', key, 'claim', claim)
