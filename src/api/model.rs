@@ -28,7 +28,7 @@ pub use webhook::{
 pub use crate::domain::event::CountsView;
 use crate::{
     domain::{
-        batch::{Batch, BatchState, CallbackState, Priority},
+        batch::{Batch, BatchState, CallbackState, DeliveryGuarantee, Priority},
         ids::{BatchId, MessageId},
         message::MessageState,
         outcome::SendError,
@@ -72,6 +72,9 @@ pub struct BatchResource {
     #[serde(default)]
     #[schema(format = DateTime)]
     pub expire_at: Option<String>,
+    /// What becomes of messages that may or may not have been accepted.
+    #[serde(default)]
+    pub delivery_guarantee: DeliveryGuarantee,
     /// How fast its messages may leave, as given.
     #[serde(default)]
     #[schema(example = "50/s")]
@@ -247,6 +250,7 @@ impl From<Batch> for BatchResource {
             created_at: batch.created_at().to_string(),
             send_at: batch.spec.send_at.map(|at| at.to_string()),
             expire_at: batch.spec.expire_at.map(|at| at.to_string()),
+            delivery_guarantee: batch.spec.guarantee,
             rate: batch.spec.rate.map(|rate| rate.to_string()),
             quiet_hours: batch.spec.quiet_hours.map(QuietHours::from),
             started_at: batch.started_at.map(|at| at.to_string()),

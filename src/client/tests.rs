@@ -181,10 +181,8 @@ async fn a_stream_is_the_batch_and_then_its_recipients() {
     // The odd lines are the sizes of the chunks.
     let body: String = body.split("\r\n").skip(1).step_by(2).collect();
     let [head, first, second] = body.lines().collect::<Vec<_>>()[..] else { panic!("{body}") };
-    assert_eq!(
-        head,
-        r#"{"body":"Hello","duplicates":"keep","on_invalid":"fail_message","priority":"normal"}"#
-    );
+    let head: serde_json::Value = serde_json::from_str(head).unwrap();
+    assert_eq!((&head["body"], &head["recipients"]), (&"Hello".into(), &serde_json::Value::Null));
     assert_eq!((first, second), (r#""+15551230001""#, r#""+15551230002""#));
 }
 

@@ -9,9 +9,16 @@
 //! - A closed hold gives out no more places; what was not taken goes back to the store.
 //! - Past its deadline nothing is given out, whatever else holds (I8).
 //!
-//! A batch with a rate of its own comes with send times: then a message is given out at its time, and
-//! there are no more of them than times.
+//! Some holds give their messages out piecemeal:
+//!
+//! - A batch with a rate of its own comes with send times: a message is given out at its time, and there
+//!   are no more of them than times.
+//! - A batch that is sent at most once, and a chunk that is handled with care, have a window: a message is
+//!   given out once the store has a mark that covers it, and no more of them are marked and unsettled
+//!   than the window allows. So it is known after a crash what may have left.
 
+mod outbox;
+mod sorted;
 mod taken;
 
 use std::{
@@ -26,20 +33,20 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::taken::Taken;
+use self::sorted::{Known, Sorted};
+pub(super) use self::{outbox::Outbox, taken::Taken};
 use super::{job::Job, run::Run};
 use crate::{
-    domain::{
-        chunk,
-        message::{Ended, FinalState, Open},
-        record,
-        time::UnixMs,
-    },
-    store::{Claimed, Holding, Release, Token, Waiting, Wish, pace::BURST},
+    domain::{batch::DeliveryGuarantee, chunk, message::FinalState, past::Mark, time::UnixMs},
+    store::{Claimed, Holding, Release, Token, Wish, pace::BURST},
 };
 
 /// A turn: after this long the worker gives back what it has not sent, and others take theirs.
 pub(super) const TURN: Duration = Duration::from_millis(500);
+
+/// So many messages of a batch that is sent at most once are marked and not settled; two chunks of a lane
+/// are at once, see [`Shared::take_share`](super::lane::Shared::take_share).
+const WINDOW: usize = 128;
 
 /// Places taken from a closed hold start here: above every place there is.
 const CLOSED: u32 = 1 << 30;
@@ -56,8 +63,7 @@ pub(super) struct Hold {
     ready: Vec<u16>,
     /// When they may leave, if the batch has a rate of its own.
     times: Option<Mutex<Run>>,
-    /// What is known of places that were tried before, sorted by place.
-    tried: Vec<(u16, Open)>,
+    known: Known,
     /// When the first of the places that are not ready comes due.
     later: Option<UnixMs>,
     /// When the claim was sent: the lease counts from here.
@@ -65,6 +71,10 @@ pub(super) struct Hold {
     /// When it was answered, by our clock and by the store's.
     answered_at: (Instant, UnixMs),
     turn_ends: Instant,
+    /// How many messages may be marked and not settled, if they must be marked.
+    window: Option<usize>,
+    /// How many of `ready` may be taken: all that are marked.
+    marked: AtomicU32,
     /// The next of `ready` to be taken.
     next: AtomicU32,
     in_flight: AtomicU32,
@@ -76,78 +86,49 @@ pub(super) struct Hold {
     outbox: Mutex<Outbox>,
 }
 
-/// Outcomes that wait for the settler.
-#[derive(Default)]
-pub(super) struct Outbox {
-    /// Places that became final, with their states.
-    pub(super) ended: Vec<(u16, FinalState)>,
-    /// Their records, and those of places that wait for another try.
-    pub(super) log: Vec<u8>,
-    /// Places that wait for another try.
-    pub(super) waiting: Vec<Waiting>,
-    /// How many submissions these outcomes came from: each holds a slot until it is settled.
-    pub(super) slots: u32,
-    /// Whether a place was taken and then given back unsent.
-    given_back: bool,
-    /// When the first place that waits comes due.
-    later: Option<UnixMs>,
-    /// Whether nobody collects any more.
-    buried: bool,
-}
-
 // === impl Hold ===
 
 impl Hold {
     /// What was claimed, by a call sent at `claimed_at`, under a lease of `lease`. No message waits
     /// for longer than `wait_max`: one that seems to was stored before the clock was stepped back.
     pub(super) fn new(
-        claimed: Claimed,
+        mut claimed: Claimed,
         job: Arc<Job>,
         claimed_at: Instant,
         lease: Duration,
         wait_max: Duration,
     ) -> Self {
-        let Claimed { chunk, first, token, now, states, recipients, mut waiting, .. } = claimed;
         let answered_at = Instant::now();
-        waiting.sort_unstable_by_key(|(place, _)| *place);
-        let offsets = chunk::offsets(&recipients, states.len());
-        let mut ready = Vec::with_capacity(states.len());
-        let mut later: Option<UnixMs> = None;
-        for (place, _) in (0..=u16::MAX).zip(&*states).filter(|(_, state)| **state == 0) {
-            let due_at = open_of(&waiting, place).due_at;
-            if due_at <= now || due_at.since(now) > wait_max {
-                ready.push(place);
-            } else {
-                later = Some(later.map_or(due_at, |later| later.min(due_at)));
-            }
-        }
-        let times = claimed.times.zip(job.spec.rate).map(|(times, rate)| {
-            // It counts from the reply: never early, at most a little late. A reply that came later
-            // than that would move the run into times that others have.
-            let in_time = answered_at.duration_since(claimed_at) <= BURST;
-            let messages = if in_time { times.messages } else { 0 };
-            let late = (rate.interval() / 2).clamp(BURST, TURN);
-            Run::new(answered_at, times.first_in_us, messages, rate.interval(), late)
-        });
+        let known = Known::new(std::mem::take(&mut claimed.waiting), &claimed.past);
+        let Sorted { mut ready, later, mut outbox } = Sorted::new(&claimed, &known, wait_max);
+        let times = send_times(&claimed, &job, claimed_at, answered_at);
         let places = claimed.times.map_or(usize::MAX, |times| times.messages as usize);
-        let outbox = Outbox { given_back: places < ready.len(), ..Outbox::default() };
+        outbox.given_back = places < ready.len();
         ready.truncate(places);
         let turn_ends = times.as_ref().map_or(claimed_at, Run::ends).max(claimed_at + TURN);
+        let Claimed { chunk, first, token, now, states, recipients, past, .. } = claimed;
+        let window = match job.spec.guarantee {
+            DeliveryGuarantee::AtMostOnce => Some(WINDOW),
+            DeliveryGuarantee::AtLeastOnce => past.needs_care().then_some(1),
+        };
+        let marked = if window.is_some() { 0 } else { ready.len() };
         let hold = Self {
             job,
             chunk,
             token,
             first,
+            offsets: chunk::offsets(&recipients, states.len()),
             recipients,
-            offsets,
             finished: AtomicBool::new(ready.is_empty()),
             ready,
             times: times.map(Mutex::new),
-            tried: waiting,
+            known,
             later,
             claimed_at,
             answered_at: (answered_at, now),
             turn_ends,
+            window,
+            marked: AtomicU32::new(count(marked)),
             next: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             deadline_us: AtomicU64::new(0),
@@ -179,8 +160,10 @@ impl Hold {
             return None;
         }
         self.in_flight.fetch_add(1, Ordering::SeqCst);
-        let next = self.next.fetch_add(1, Ordering::SeqCst);
-        let place = usize::try_from(next).ok().and_then(|next| self.ready.get(next));
+        let marked = self.marked.load(Ordering::SeqCst);
+        let next = |next| (next < marked).then_some(next + 1);
+        let next = self.next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
+        let place = next.ok().and_then(|next| self.ready.get(usize::try_from(next).ok()?));
         if let Some(place) = place {
             Some(Taken { hold: Arc::clone(self), place: *place })
         } else {
@@ -189,15 +172,41 @@ impl Hold {
         }
     }
 
-    /// Whether its messages leave at times of their own.
-    pub(super) fn is_paced(&self) -> bool {
-        self.times.is_some()
+    /// How many messages may be marked and not settled, if they must be marked.
+    pub(super) fn window(&self) -> Option<usize> {
+        self.window
+    }
+
+    /// Whether messages are left and all that are marked were taken.
+    pub(super) fn lacks_marks(&self) -> bool {
+        let (next, marked) = (self.next.load(Ordering::SeqCst), self.marked.load(Ordering::SeqCst));
+        self.left() > 0 && next >= marked
+    }
+
+    /// The mark that covers the first `messages` to send.
+    pub(super) fn mark(&self, messages: usize) -> Option<Mark> {
+        let last = self.ready.get(messages.checked_sub(1)?)?;
+        Some(Mark { upto: u32::from(*last) + 1, claimed_at: self.answered_at.1 })
+    }
+
+    /// The store has the mark that covers the first `messages`: they may be taken. Gives how many more
+    /// these are.
+    pub(super) fn allow(&self, messages: usize) -> usize {
+        let marked = count(messages);
+        let before = self.marked.fetch_max(marked, Ordering::SeqCst);
+        usize::try_from(marked.saturating_sub(before)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether its messages are given out piecemeal.
+    pub(super) fn is_piecemeal(&self) -> bool {
+        self.times.is_some() || self.window.is_some()
     }
 
     /// How many messages may be taken at `now`.
     pub(super) fn due(&self, now: Instant) -> usize {
         let due = self.times.as_ref().map_or(usize::MAX, |times| times.lock().due(now));
-        self.left().min(due)
+        let (next, marked) = (self.next.load(Ordering::SeqCst), self.marked.load(Ordering::SeqCst));
+        due.min(usize::try_from(marked.saturating_sub(next)).unwrap_or(usize::MAX))
     }
 
     /// The send times that are left.
@@ -230,7 +239,7 @@ impl Hold {
                 Wish::Go | Wish::Pause => None,
             };
             if let Some(state) = state {
-                let closed = |place: &u16| (*place, open_of(&self.tried, *place).closed_as(state));
+                let closed = |place: &u16| (*place, self.known.of(*place).closed_as(state));
                 outbox.ended.extend(untaken.iter().map(closed));
             } else {
                 outbox.given_back = true;
@@ -339,22 +348,19 @@ impl Hold {
     }
 }
 
-// === impl Outbox ===
-
-impl Outbox {
-    pub(super) fn is_empty(&self) -> bool {
-        self.ended.is_empty() && self.waiting.is_empty()
-    }
-
-    fn end(&mut self, place: u16, ended: &Ended, after_ms: u64) {
-        record::write_ended(&mut self.log, place, ended, after_ms);
-        self.ended.push((place, ended.state));
-    }
+/// The send times of a batch with a rate of its own. They count from the reply: never early, at most a
+/// little late. A reply that came later than that would move them into times that others have.
+fn send_times(claimed: &Claimed, job: &Job, sent_at: Instant, answered_at: Instant) -> Option<Run> {
+    let (times, interval) = (claimed.times?, job.spec.rate?.interval());
+    let in_time = answered_at.duration_since(sent_at) <= BURST;
+    let messages = if in_time { times.messages } else { 0 };
+    let late = (interval / 2).clamp(BURST, TURN);
+    Some(Run::new(answered_at, times.first_in_us, messages, interval, late))
 }
 
-fn open_of(tried: &[(u16, Open)], place: u16) -> Open {
-    let found = tried.binary_search_by_key(&place, |(place, _)| *place);
-    found.map_or_else(|_| Open::default(), |at| tried[at].1)
+/// A chunk's messages are far fewer.
+fn count(messages: usize) -> u32 {
+    u32::try_from(messages).unwrap_or(CLOSED)
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -32,6 +32,10 @@ use crate::{
     telemetry::Metrics,
 };
 
+/// So many holds of a lane have a window of marked messages at once: one that is sent, and one that is
+/// next.
+const SHARES: u32 = 2;
+
 /// The most chunks in hand at once.
 const HOLDS_MAX: usize = 256;
 
@@ -59,9 +63,11 @@ pub(super) struct Shared {
     pub(super) slots: Semaphore,
     /// Holds with messages to take, in the order claimed. Senders read it, the claimer adds.
     queue: Mutex<VecDeque<Arc<Hold>>>,
-    /// How many holds in `queue` leave at times of their own. While there are any, senders take from
-    /// all holds in turn.
-    paced: AtomicUsize,
+    /// How many holds in `queue` give their messages out piecemeal. While there are any, senders take
+    /// from all holds in turn.
+    piecemeal: AtomicUsize,
+    /// How many more holds may have a window of marked messages.
+    shares: AtomicU32,
     /// Holds that have not ended. The claimer adds, the settler removes, the keeper reads.
     active: Mutex<Vec<Arc<Hold>>>,
     /// Rung when there is something to take.
@@ -95,7 +101,8 @@ impl Shared {
             metrics,
             slots: Semaphore::new(2 * max_in_flight as usize),
             queue: Mutex::default(),
-            paced: AtomicUsize::new(0),
+            piecemeal: AtomicUsize::new(0),
+            shares: AtomicU32::new(SHARES),
             active: Mutex::default(),
             work: Notify::new(),
             wanted: Notify::new(),
@@ -116,14 +123,16 @@ impl Shared {
         {
             let mut queue = self.queue.lock();
             queue.push_back(Arc::clone(hold));
-            self.count_paced(&queue);
+            self.count_piecemeal(&queue);
         }
         if let Some(times) = hold.times() {
             tokio::spawn(Arc::clone(self).ring_at_times(Arc::clone(hold), times));
-        } else if messages >= self.max_in_flight as usize {
-            self.work.notify_waiters();
-        } else {
-            (0..messages).for_each(|_| self.work.notify_one());
+        }
+        if hold.window().is_some() {
+            // It is rung for once the store has its first mark.
+            self.settle.notify_one();
+        } else if !hold.is_piecemeal() {
+            self.ring(messages);
         }
     }
 
@@ -137,9 +146,10 @@ impl Shared {
     }
 
     /// The next message to send, if there is one. `current` is where the caller took its last one
-    /// from: as long as that has more, nothing is locked, unless there are paced holds.
+    /// from: as long as that has more, nothing is locked, unless there are holds that give
+    /// out piecemeal.
     pub(super) fn take(&self, current: &mut Option<Arc<Hold>>) -> Option<Taken> {
-        if self.paced.load(Ordering::Relaxed) > 0 {
+        if self.piecemeal.load(Ordering::Relaxed) > 0 {
             *current = None;
             return self.take_in_turn();
         }
@@ -184,13 +194,37 @@ impl Shared {
                 break;
             }
         }
-        self.count_paced(&queue);
+        self.count_piecemeal(&queue);
         taken
     }
 
-    fn count_paced(&self, queue: &VecDeque<Arc<Hold>>) {
-        let paced = queue.iter().filter(|hold| hold.is_paced()).count();
-        self.paced.store(paced, Ordering::Relaxed);
+    fn count_piecemeal(&self, queue: &VecDeque<Arc<Hold>>) {
+        let piecemeal = queue.iter().filter(|hold| hold.is_piecemeal()).count();
+        self.piecemeal.store(piecemeal, Ordering::Relaxed);
+    }
+
+    /// Gives a share of what may be marked and not settled, if one is left.
+    pub(super) fn take_share(&self) -> bool {
+        let less = |shares: u32| shares.checked_sub(1);
+        self.shares.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    /// Whether a share is left.
+    pub(super) fn has_share(&self) -> bool {
+        self.shares.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn give_share_back(&self) {
+        self.shares.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Rings for messages of a hold that may be taken from now on.
+    pub(super) fn ring(&self, messages: usize) {
+        if messages >= self.max_in_flight as usize {
+            self.work.notify_waiters();
+        } else {
+            (0..messages).for_each(|_| self.work.notify_one());
+        }
     }
 
     /// Resolves when there may be something to take.

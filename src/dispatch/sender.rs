@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::{
-        message::Next,
+        message::{Next, Terms},
         outcome::{Outcome, SendError},
         recipient::Masked,
     },
@@ -98,7 +98,7 @@ impl Sender {
     async fn try_once(&mut self, taken: &Taken, began: Instant) -> Option<Next> {
         let (job, entry, open) = (&taken.hold.job, taken.entry(), taken.open());
         if let Err(error) = job.render(&entry, &mut self.body) {
-            return Some(open.end(error));
+            return Some(open.unfit(error));
         }
         let submission = Submission {
             id: taken.id(),
@@ -128,7 +128,8 @@ impl Sender {
     /// What follows from the outcome of a try begun at `began`.
     fn next_of(&self, taken: &Taken, outcome: Outcome, began: Instant) -> Next {
         let (began, ended) = (taken.hold.store_time(began), taken.hold.store_time(Instant::now()));
-        taken.open().after(outcome, &self.lane.policy, began, ended, rand::random())
+        let terms = Terms { policy: &self.lane.policy, guarantee: taken.hold.job.spec.guarantee };
+        taken.open().after(outcome, terms, began, ended, rand::random())
     }
 
     /// Lets go of a message of which nothing is recorded; its slot is free at once.

@@ -39,6 +39,21 @@ pub struct BatchSpec {
     pub rate: Option<Rate>,
     /// When none of them may leave.
     pub quiet_hours: Option<QuietHours>,
+    /// What a message is worth: a second submission, or its loss.
+    pub guarantee: DeliveryGuarantee,
+}
+
+/// What becomes of a message that may or may not have been accepted.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryGuarantee {
+    /// It is submitted again, under the same idempotency key: none is lost, and one may go twice.
+    #[default]
+    AtLeastOnce,
+    /// It ends as `unknown`: none goes twice.
+    AtMostOnce,
 }
 
 /// How often a batch has a turn, beside batches of other priorities: of 21 turns high ones have 16,
@@ -175,6 +190,22 @@ pub struct InvalidState;
 impl fmt::Debug for CallbackSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallbackSpec").finish_non_exhaustive()
+    }
+}
+
+// === impl DeliveryGuarantee ===
+
+impl DeliveryGuarantee {
+    const WORDS: [(Self, &'static str); 2] =
+        [(Self::AtLeastOnce, "at_least_once"), (Self::AtMostOnce, "at_most_once")];
+}
+
+impl std::str::FromStr for DeliveryGuarantee {
+    type Err = InvalidState;
+
+    fn from_str(text: &str) -> Result<Self, InvalidState> {
+        let found = Self::WORDS.iter().find(|(_, word)| *word == text);
+        found.map(|(guarantee, _)| *guarantee).ok_or(InvalidState)
     }
 }
 

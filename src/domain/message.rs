@@ -8,7 +8,9 @@ use std::{borrow::Cow, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    batch::DeliveryGuarantee,
     outcome::{Outcome, SendError},
+    past::STARTS_MAX,
     retry::RetryPolicy,
     time::UnixMs,
 };
@@ -85,6 +87,15 @@ pub enum Next {
         /// Why the last try failed.
         error: SendError,
     },
+}
+
+/// What an outcome is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// The provider's policy for retries.
+    pub policy: &'a RetryPolicy,
+    /// What the batch wants of a message that may have been accepted.
+    pub guarantee: DeliveryGuarantee,
 }
 
 /// A final message.
@@ -178,7 +189,7 @@ impl Open {
     pub fn after(
         mut self,
         outcome: Outcome,
-        policy: &RetryPolicy,
+        terms: Terms<'_>,
         began: UnixMs,
         now: UnixMs,
         dice: f64,
@@ -186,8 +197,10 @@ impl Open {
         if self.first_try_at == UnixMs::default() {
             self.first_try_at = began;
         }
+        let Terms { policy, guarantee } = terms;
+        let at_most_once = guarantee == DeliveryGuarantee::AtMostOnce;
         match outcome {
-            Outcome::Throttled { after, error } => self.wait(policy, now.after(after), error),
+            Outcome::Throttled { after, error } => self.wait(policy, now, after, error),
             Outcome::Accepted { provider_message_id } => Next::Ended(Ended {
                 state: FinalState::Sent,
                 attempts: self.attempts.saturating_add(1),
@@ -195,17 +208,21 @@ impl Open {
                 error: None,
             }),
             Outcome::Rejected { error } => self.tried().end(error),
-            Outcome::Temporary { after, error } => {
+            Outcome::Temporary { certain, after, error } if certain || !at_most_once => {
                 self.tried().retry(policy, after, now, dice, error)
             }
-            Outcome::Unknown { error } => {
+            Outcome::Unknown { error } | Outcome::Temporary { error, .. } if at_most_once => {
+                self.maybe_accepted = true;
+                self.tried().end(error)
+            }
+            Outcome::Unknown { error } | Outcome::Temporary { error, .. } => {
                 self.maybe_accepted = true;
                 self.tried().retry(policy, None, now, dice, error)
             }
         }
     }
 
-    /// The end of a message that can't be tried at all, or no more.
+    /// The end of a message that can't be tried any more.
     #[must_use]
     pub fn end(self, error: SendError) -> Next {
         let state = if self.maybe_accepted { FinalState::Unknown } else { FinalState::Failed };
@@ -215,6 +232,40 @@ impl Open {
             provider_message_id: None,
             error: Some(error),
         })
+    }
+
+    /// The end of a message that can't be tried at all, and never was: there is nothing to send.
+    #[must_use]
+    pub fn unfit(self, error: SendError) -> Next {
+        Self { maybe_accepted: false, ..self }.end(error)
+    }
+
+    /// The end of a message whose submission is not known to have ended: who made it was lost, and it may
+    /// not be made again.
+    #[must_use]
+    pub fn lost(self) -> Ended {
+        let error = SendError::passing(
+            "worker_lost",
+            "the worker was lost while this message may have been submitted",
+        );
+        let attempts = self.attempts.saturating_add(1);
+        Ended {
+            state: FinalState::Unknown,
+            attempts,
+            provider_message_id: None,
+            error: Some(error),
+        }
+    }
+
+    /// The end of a message that ended whoever sent it.
+    #[must_use]
+    pub fn poisoned(self) -> Ended {
+        let error = SendError::permanent(
+            "poison",
+            format!("{STARTS_MAX} times in a row the worker that submitted this message was lost"),
+        );
+        let attempts = self.attempts.saturating_add(STARTS_MAX);
+        Ended { state: FinalState::Failed, attempts, provider_message_id: None, error: Some(error) }
     }
 
     /// What follows if it may leave no more.
@@ -252,16 +303,30 @@ impl Open {
             return self.end(exhausted(&error, &format!("all {} attempts failed", self.attempts)));
         }
         let delay = policy.delay(self.attempts, dice).max(after.unwrap_or_default());
-        self.wait(policy, now.after(delay), error)
+        self.wait(policy, now, delay, error)
     }
 
-    fn wait(mut self, policy: &RetryPolicy, due_at: UnixMs, error: SendError) -> Next {
+    fn wait(
+        mut self,
+        policy: &RetryPolicy,
+        now: UnixMs,
+        delay: Duration,
+        error: SendError,
+    ) -> Next {
+        let due_at = now.after(delay);
         if due_at.since(self.first_try_at) > policy.give_up_after {
             return self.end(exhausted(&error, "no time is left for another attempt"));
         }
-        self.due_at = due_at;
+        self.due_at = rounded_up(due_at, delay);
         Next::Waiting { open: self, error }
     }
+}
+
+/// The end of the step in which a message comes due: so that those of a chunk that failed together, a
+/// little apart, are claimed together again, and not one by one.
+fn rounded_up(due_at: UnixMs, delay: Duration) -> UnixMs {
+    let step_ms = if delay < Duration::from_secs(1) { 100 } else { 1_000 };
+    UnixMs(due_at.0.div_ceil(step_ms) * step_ms)
 }
 
 /// The error of a message whose tries are used up, naming the last one's.
@@ -291,7 +356,8 @@ mod tests {
     }
 
     fn after(open: Open, outcome: Outcome) -> Next {
-        open.after(outcome, &POLICY, NOW, NOW, 0.5)
+        let terms = Terms { policy: &POLICY, guarantee: DeliveryGuarantee::AtLeastOnce };
+        open.after(outcome, terms, NOW, NOW, 0.5)
     }
 
     fn waiting(next: Next) -> Open {
@@ -318,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_temporary_failure_waits_then_fails_for_good() {
-        let temporary = || Outcome::Temporary { after: None, error: error() };
+        let temporary = || Outcome::Temporary { certain: true, after: None, error: error() };
         let first = waiting(after(Open::default(), temporary()));
         assert_eq!((first.attempts, first.due_at), (1, UnixMs(1_001_000)));
         let second = waiting(after(first, temporary()));
@@ -336,6 +402,42 @@ mod tests {
     }
 
     #[test]
+    fn at_most_once_only_what_was_not_accepted_for_certain_is_tried_again() {
+        let after = |outcome| {
+            let terms = Terms { policy: &POLICY, guarantee: DeliveryGuarantee::AtMostOnce };
+            Open::default().after(outcome, terms, NOW, NOW, 0.5)
+        };
+        let temporary = |certain| Outcome::Temporary { certain, after: None, error: error() };
+        assert_eq!(waiting(after(temporary(true))).attempts, 1);
+        for doubtful in [temporary(false), Outcome::Unknown { error: error() }] {
+            let ended = ended(after(doubtful));
+            assert_eq!((ended.state, ended.attempts), (FinalState::Unknown, 1));
+        }
+        let throttled = Outcome::Throttled { after: Duration::from_secs(7), error: error() };
+        assert_eq!(waiting(after(throttled)).attempts, 0);
+    }
+
+    #[test]
+    fn retries_come_due_in_steps() {
+        let after = |delay_ms| {
+            let after = Some(Duration::from_millis(delay_ms));
+            let policy = RetryPolicy { first: Duration::ZERO, ..POLICY };
+            let terms = Terms { policy: &policy, guarantee: DeliveryGuarantee::AtLeastOnce };
+            let outcome = Outcome::Temporary { certain: true, after, error: error() };
+            waiting(Open::default().after(outcome, terms, NOW, NOW, 0.5)).due_at.0 - NOW.0
+        };
+        assert_eq!([after(20), after(110), after(1_000)], [100, 200, 1_000]);
+        assert_eq!([after(1_001), after(1_999)], [2_000, 2_000]);
+    }
+
+    #[test]
+    fn what_there_is_nothing_to_send_of_was_never_accepted() {
+        let open = Open { maybe_accepted: true, ..Open::default() };
+        assert_eq!(ended(open.unfit(error())).state, FinalState::Failed);
+        assert_eq!(ended(open.end(error())).state, FinalState::Unknown);
+    }
+
+    #[test]
     fn throttling_uses_up_no_attempt() {
         let throttled = Outcome::Throttled { after: Duration::from_secs(7), error: error() };
         let open = waiting(after(Open { attempts: 2, ..Open::default() }, throttled));
@@ -344,8 +446,11 @@ mod tests {
 
     #[test]
     fn a_retry_obeys_the_provider_and_the_time_left() {
-        let asked =
-            |secs| Outcome::Temporary { after: Some(Duration::from_secs(secs)), error: error() };
+        let asked = |secs| Outcome::Temporary {
+            certain: true,
+            after: Some(Duration::from_secs(secs)),
+            error: error(),
+        };
         assert_eq!(waiting(after(Open::default(), asked(30))).due_at, UnixMs(1_030_000));
         assert_eq!(
             ended(after(Open::default(), asked(601))).error.unwrap().code,

@@ -12,6 +12,7 @@ pub mod ids;
 pub(crate) mod list;
 pub mod message;
 pub mod outcome;
+pub mod past;
 pub mod quiet_hours;
 pub mod recipient;
 pub mod record;

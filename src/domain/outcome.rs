@@ -13,8 +13,10 @@ pub enum Outcome {
         /// The provider's own name for it, if it gave one.
         provider_message_id: Option<String>,
     },
-    /// Not accepted; another try may do.
+    /// Not accepted, it seems; another try may do.
     Temporary {
+        /// Whether that is certain: a batch that is sent at most once tries again only then.
+        certain: bool,
         /// The earliest time for another try, as the provider asked.
         after: Option<Duration>,
         /// Why not.

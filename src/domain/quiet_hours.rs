@@ -79,11 +79,11 @@ impl QuietHours {
     /// each offset its instant and itself in milliseconds.
     #[must_use]
     pub fn packed(&self) -> String {
-        let mut text = format!("{} {}", self.start.millis(), self.end.millis());
-        for offset in &self.offsets {
-            text += &format!(" {} {}", offset.from.0, i64::from(offset.seconds) * 1_000);
-        }
-        text
+        let offsets = self
+            .offsets
+            .iter()
+            .map(|offset| format!(" {} {}", offset.from.0, i64::from(offset.seconds) * 1_000));
+        format!("{} {}{}", self.start.millis(), self.end.millis(), offsets.collect::<String>())
     }
 }
 

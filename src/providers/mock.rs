@@ -131,6 +131,7 @@ impl Mock {
                 error: SendError::passing("provider_throttled", "the mock throttles once"),
             },
             Some(Script::FailsTwice) if submission.attempts < 2 => Outcome::Temporary {
+                certain: true,
                 after: None,
                 error: SendError::passing("provider_unavailable", "the mock fails twice"),
             },

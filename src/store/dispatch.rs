@@ -7,7 +7,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{SendTimes, StoreError};
-use crate::domain::{batch::BatchSpec, ids::BatchId, message::Open, time::UnixMs};
+use crate::domain::{
+    batch::BatchSpec,
+    ids::BatchId,
+    message::Open,
+    past::{Mark, Past},
+    time::UnixMs,
+};
 
 /// The workers' view of the store.
 #[async_trait]
@@ -57,7 +63,7 @@ pub trait Dispatch: Send + Sync {
     /// [`StoreError`].
     async fn paused(&self, provider: &str) -> Result<Pause, StoreError>;
 
-    /// Takes back chunks whose leases ran out, closes chunks of canceled and expired batches, puts what is due
+    /// Takes back chunks whose leases ran out, noting what they left behind (see [`Past`]), closes chunks of canceled and expired batches, puts what is due
     /// back in the ring, drops dead uploads, carries out orders to replay events at a measured pace,
     /// and erases what was kept long enough. Bounded; to be repeated at once while
     /// [`Swept::more`].
@@ -107,6 +113,8 @@ pub struct Claimed {
     pub waiting: Vec<(u16, Open)>,
     /// When its messages may leave, if its batch has a rate of its own.
     pub times: Option<SendTimes>,
+    /// What leases of it that were lost left behind.
+    pub past: Past,
 }
 
 /// Outcomes for one chunk.
@@ -127,6 +135,9 @@ pub struct Settlement {
     pub log: Bytes,
     /// Messages that wait for another try.
     pub waiting: Vec<Waiting>,
+    /// How far messages will be started from now on. It stands from then on, also if the lease is lost,
+    /// until the chunk is let go of or is done, or another lease's first settlement.
+    pub mark: Option<Mark>,
     /// Whether this lets go of the chunk.
     pub release: Option<Release>,
 }

@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(clock, NOW_MS * 1_000 - 25_000 + 400_000);
         assert_eq!(rests_until(clock, NOW_MS, interval), None);
         let (second, clock) = next_run(clock, NOW_MS, interval, 500);
-        assert_eq!(second, SendTimes { first_in_us: 350_000, messages: 20 });
+        assert_eq!(second, SendTimes { first_in_us: 375_000, messages: 20 });
         assert_eq!(rests_until(clock, NOW_MS, interval), Some(NOW_MS + 775 - 600 + 1));
     }
 

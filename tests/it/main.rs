@@ -11,6 +11,7 @@ mod delivery;
 mod demo;
 mod events;
 mod faults;
+mod guarantee;
 mod guard;
 mod harness;
 mod instruments;

@@ -10,7 +10,11 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::EventType;
-use crate::domain::{batch::Priority, message::MessageState, quiet_hours};
+use crate::domain::{
+    batch::{DeliveryGuarantee, Priority},
+    message::MessageState,
+    quiet_hours,
+};
 
 /// A batch to be sent. Only `body` and `recipients` are required; `from` too, where the provider
 /// has no sender of its own and needs one.
@@ -78,6 +82,10 @@ pub struct SubmitBatch {
     /// normal ones 4 and low ones 1.
     #[serde(default)]
     pub priority: Priority,
+    /// What becomes of messages that may or may not have been accepted: they are submitted again
+    /// (`at_least_once`), or end as `unknown` (`at_most_once`).
+    #[serde(default)]
+    pub delivery_guarantee: DeliveryGuarantee,
     /// How fast its messages may leave, over all workers, beside the provider's own rate: so it is spread
     /// over time. A number and `/s`, `/m` or `/h`. No limit of its own if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

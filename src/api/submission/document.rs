@@ -20,7 +20,7 @@ use crate::{
         model::{Duplicates, OnInvalid},
     },
     domain::{
-        batch::{BatchSpec, Priority},
+        batch::{BatchSpec, DeliveryGuarantee, Priority},
         template::Template,
         time::UnixMs,
         units::Rate,
@@ -50,7 +50,7 @@ const FIELDS: [(&str, Field); 21] = [
     ("metadata", Field::Metadata),
     ("on_invalid", Field::OnInvalid),
     ("priority", Field::Priority),
-    ("delivery_guarantee", Field::Only("at_least_once")),
+    ("delivery_guarantee", Field::Guarantee),
     ("send_at", Field::SendAt),
     ("expire_at", Field::ExpireAt),
     ("duplicates", Field::Duplicates),
@@ -80,8 +80,7 @@ enum Field {
     Duplicates,
     Rate,
     QuietHours,
-    /// Only this one value is built yet.
-    Only(&'static str),
+    Guarantee,
 }
 
 /// What was read of a submission, but for its recipients.
@@ -104,6 +103,7 @@ pub(super) struct Document<'de> {
     priority: Priority,
     rate: Option<Rate>,
     quiet_hours: Option<Window>,
+    guarantee: DeliveryGuarantee,
 }
 
 /// The place of the submission.
@@ -224,11 +224,13 @@ impl<'de> Root<'_, 'de> {
             Field::QuietHours => {
                 document.quiet_hours = Window::read(members.next_value()?, &at, faults);
             }
-            Field::Only(value) => {
-                let given = next_text(members, &at, usize::MAX, faults)?;
-                if given.is_some_and(|given| given != value) {
-                    let detail = format_args!("this version knows only \"{value}\"");
-                    faults.add(&at, "not_supported", detail);
+            Field::Guarantee => {
+                let word = next_text(members, &at, usize::MAX, faults)?;
+                match word.as_deref().map_or(Ok(DeliveryGuarantee::default()), str::parse) {
+                    Ok(guarantee) => document.guarantee = guarantee,
+                    Err(_) => {
+                        faults.add(&at, "invalid_value", "this is at_least_once or at_most_once");
+                    }
                 }
             }
         }
@@ -272,6 +274,7 @@ impl Document<'_> {
             parent: None,
             rate: self.rate,
             quiet_hours: self.quiet_hours.map(|window| window.resolve(rules.now)),
+            guarantee: self.guarantee,
         }
     }
 

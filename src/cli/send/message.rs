@@ -14,7 +14,7 @@ use crate::{
     api::model::{Duplicates, OnInvalid, SubmitBatch, VariableValue},
     cli::Failure,
     domain::{
-        batch::Priority,
+        batch::{DeliveryGuarantee, Priority},
         list::header::Needs,
         template::{self, Template},
         units::{InvalidRate, Rate},
@@ -75,6 +75,10 @@ pub(super) struct Message {
     /// How fast messages leave at most, as in 50/s: to spread the batch over time
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate: Option<Rate>,
+
+    /// No message goes twice: one that may or may not have gone ends as unknown
+    #[arg(long)]
+    at_most_once: bool,
 
     /// Of recipients with one number only the first gets a message
     #[arg(long)]
@@ -150,6 +154,11 @@ impl Message {
             },
             priority: self.priority,
             rate: self.rate.map(|rate| rate.to_string()),
+            delivery_guarantee: if self.at_most_once {
+                DeliveryGuarantee::AtMostOnce
+            } else {
+                DeliveryGuarantee::AtLeastOnce
+            },
             duplicates: if self.skip_duplicates { Duplicates::Skip } else { Duplicates::Keep },
             ..SubmitBatch::default()
         };

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Hold, open_of};
+use super::Hold;
 use crate::{
     domain::{
         chunk::{self, Entry},
         ids::MessageId,
         message::{Next, Open},
         record,
-        time::UnixMs,
+        time::{UnixMs, millis},
     },
     store::Waiting,
 };
@@ -34,7 +34,7 @@ impl Taken {
 
     /// What is known of it.
     pub(in crate::dispatch) fn open(&self) -> Open {
-        open_of(&self.hold.tried, self.place)
+        self.hold.known.of(self.place)
     }
 
     /// Whether it may leave no more at `now`.
@@ -52,15 +52,16 @@ impl Taken {
     /// Records what follows from its submission. The slot it took is free once this is settled;
     /// `false` if it came too late for that: the slot is the caller's then.
     pub(in crate::dispatch) fn record(self, next: &Next, now: UnixMs) -> bool {
-        let after_ms = now.0.saturating_sub(self.hold.job.id.created_at().0);
+        let after = now.since(self.hold.job.id.created_at());
         let mut outbox = self.hold.outbox.lock();
         if outbox.buried {
             return false;
         }
         outbox.slots += 1;
         match next {
-            Next::Ended(ended) => outbox.end(self.place, ended, after_ms),
+            Next::Ended(ended) => outbox.end(self.place, ended, after),
             Next::Waiting { open, error } => {
+                let after_ms = millis(after);
                 record::write_waiting(&mut outbox.log, self.place, open, error, after_ms);
                 outbox.waiting.push(Waiting { place: self.place, open: *open });
                 let later = outbox.later.map_or(open.due_at, |later| later.min(open.due_at));

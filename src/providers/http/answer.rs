@@ -94,7 +94,9 @@ pub(super) fn refused(head: &Parts, body: &[u8]) -> Outcome {
         let after = pause(head).unwrap_or(PAUSE);
         Outcome::Throttled { after, error: passing("provider_throttled") }
     } else if status == StatusCode::REQUEST_TIMEOUT || status.is_server_error() {
-        Outcome::Temporary { after: pause(head), error: passing("provider_unavailable") }
+        let certain = status == StatusCode::SERVICE_UNAVAILABLE;
+        let error = passing("provider_unavailable");
+        Outcome::Temporary { certain, after: pause(head), error }
     } else if status.is_informational() {
         Outcome::Unknown { error: SendError::passing("provider_broken_answer", detail) }
     } else {
@@ -106,7 +108,8 @@ pub(super) fn refused(head: &Parts, body: &[u8]) -> Outcome {
 /// No connection: the message never left.
 pub(super) fn unreachable(error: &dyn Error) -> Outcome {
     let detail = format!("could not connect: {}", Cause(error));
-    Outcome::Temporary { after: None, error: SendError::passing("provider_unreachable", detail) }
+    let error = SendError::passing("provider_unreachable", detail);
+    Outcome::Temporary { certain: true, after: None, error }
 }
 
 /// The answer broke off, or was none.
@@ -240,10 +243,11 @@ mod tests {
         for status in [408, 500, 502, 503, 504, 599] {
             let error = SendError::passing("provider_unavailable", format!("answered {status}"));
             let after = None;
-            let expected = Outcome::Temporary { after, error: error.clone() };
+            let certain = status == 503;
+            let expected = Outcome::Temporary { certain, after, error: error.clone() };
             assert_eq!(refused(&head(status, &[]), b""), expected);
             let after = Some(Duration::from_secs(9));
-            let expected = Outcome::Temporary { after, error };
+            let expected = Outcome::Temporary { certain, after, error };
             assert_eq!(refused(&head(status, &[("retry-after", "9")]), b""), expected);
         }
         for status in [301, 302, 307, 400, 401, 404, 413, 422, 499] {

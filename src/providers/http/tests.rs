@@ -248,7 +248,7 @@ async fn refusals_say_what_is_to_be_done() {
 
     let down = Server::answering("HTTP/1.1 503 Down\r\ncontent-length: 0\r\n\r\n").await;
     let error = SendError::passing("provider_unavailable", "answered 503");
-    assert_eq!(down.outcome().await, Outcome::Temporary { after: None, error });
+    assert_eq!(down.outcome().await, Outcome::Temporary { certain: true, after: None, error });
 
     let wrong = Server::answering(
         "HTTP/1.1 400 Bad Request\r\ncontent-length: 15\r\n\r\n{\"code\": 21211}",

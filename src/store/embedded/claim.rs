@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::{
-    columns::{Id, chunk_key, instant, integer, interval, of_key, spec},
+    columns::{Id, chunk_key, instant, integer, interval, of_key, past, spec},
     finish::{PARK_MAX_MS, open_in},
     intake::word,
     step::Step,
@@ -263,7 +263,7 @@ fn read_claimed(
         Ok((row.get(0)?, record::read_open(row.get_ref(1)?.as_blob()?)))
     })?;
     let claimed = step.row(
-        "SELECT first, states, recipients FROM chunk JOIN recipients USING (chunk) \
+        "SELECT first, states, recipients, past FROM chunk JOIN recipients USING (chunk) \
          WHERE chunk = ?1",
         [chunk],
         |row| {
@@ -277,6 +277,7 @@ fn read_claimed(
                 recipients: row.get::<_, Vec<u8>>(2)?.into(),
                 waiting,
                 times: None,
+                past: past(row, 3)?,
             })
         },
     )?;

@@ -12,6 +12,7 @@ use crate::{
         batch::{Batch, BatchSpec, BatchState, CallbackState, Counts, FinalCounts},
         ids::{BatchId, EventId},
         message::FinalState,
+        past::Past,
         time::UnixMs,
     },
     store::stored,
@@ -94,6 +95,19 @@ pub(super) fn spec(row: &Row<'_>, column: usize) -> rusqlite::Result<BatchSpec> 
 pub(super) fn interval(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Duration>> {
     let interval_ns = row.get::<_, Option<i64>>(column)?;
     Ok(interval_ns.map(|ns| Duration::from_nanos(ns.unsigned_abs())))
+}
+
+/// What lost leases of a chunk left behind.
+pub(super) fn past(row: &Row<'_>, column: usize) -> rusqlite::Result<Past> {
+    let bytes = row.get_ref(column)?.as_blob_or_null()?;
+    let read = bytes.map(postcard::from_bytes).transpose();
+    Ok(read.map_err(|error| FromSqlError::Other(error.into()))?.unwrap_or_default())
+}
+
+/// The same as its column holds it.
+pub(super) fn past_column(past: &Past) -> Option<Vec<u8>> {
+    // Numbers alone: postcard can't fail to write them.
+    (*past != Past::default()).then(|| postcard::to_allocvec(past).unwrap_or_default())
 }
 
 /// The state that a batch's open messages are closed with, if they are.

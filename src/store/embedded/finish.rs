@@ -17,6 +17,7 @@ use crate::{
     domain::{
         batch::{BatchState, FinalCounts},
         message::FinalState,
+        past::Past,
         time::millis,
     },
     store::{Ring, SCHEDULE_MAX, Wish},
@@ -165,9 +166,13 @@ impl Step<'_> {
         &self,
         chunk: i64,
         state: FinalState,
+        past: &Past,
         states: &mut [u8],
         moved: &mut FinalCounts,
     ) -> rusqlite::Result<()> {
+        // The places in doubt are the first ones, or all.
+        let doubted = (0..).take(states.len()).take_while(|place| past.doubts(*place)).count();
+        end(states.get_mut(..doubted), FinalState::Unknown, moved);
         let sql = "DELETE FROM waiting WHERE chunk = ?1 RETURNING place, known";
         let waiting = self.rows(sql, [chunk], |row| {
             Ok((row.get::<_, u16>(0)?, row.get_ref(1)?.as_blob()?.first() == Some(&1)))

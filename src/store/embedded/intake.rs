@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{
-        batch::{BatchSpec, CallbackState, FinalCounts},
+        batch::{BatchSpec, CallbackState, DeliveryGuarantee, FinalCounts},
         chunk::NewChunk,
         ids::BatchId,
         message::FinalState,
@@ -137,9 +137,10 @@ fn open(step: &Step<'_>, draft: &Draft, rules: StoreRules) -> rusqlite::Result<O
     let batch: Option<i64> = step.row(
         "INSERT INTO batch \
          (id, account, provider, reference, state, callback, keep_ms, key, upload, upload_ms, \
-          host, wants, tell_percent, tell_every, send_ms, expire_ms, priority, interval_ns, quiet) \
+          host, wants, tell_percent, tell_every, send_ms, expire_ms, priority, interval_ns, quiet, \
+          once) \
          VALUES (?1, ?2, ?3, ?4, 'receiving', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
-          ?16, ?17, ?18) \
+          ?16, ?17, ?18, ?19) \
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, key = excluded.key, \
          upload = excluded.upload, upload_ms = excluded.upload_ms, purge_ms = NULL \
          RETURNING batch",
@@ -162,6 +163,7 @@ fn open(step: &Step<'_>, draft: &Draft, rules: StoreRules) -> rusqlite::Result<O
             spec.priority as u8,
             spec.rate.map(|rate| pace::nanos(rate.interval())),
             spec.quiet_hours.is_some(),
+            spec.guarantee == DeliveryGuarantee::AtMostOnce,
         ],
         |row| row.get(0),
     )?;

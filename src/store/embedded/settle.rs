@@ -3,13 +3,13 @@
 
 use super::{
     claim::token,
-    columns::{Id, chunk_key, closes, integer},
+    columns::{Id, chunk_key, closes, integer, past, past_column},
     finish::{PARK_MAX_MS, end, open_in, wish},
     intake::append_log,
     step::Step,
 };
 use crate::{
-    domain::{batch::FinalCounts, ids::BatchId, message::FinalState, record},
+    domain::{batch::FinalCounts, ids::BatchId, message::FinalState, past::Past, record},
     store::{Release, Settled, Settlement, Token},
 };
 
@@ -26,6 +26,7 @@ struct Chunk {
     held: bool,
     sequence: u32,
     done: bool,
+    past: Past,
 }
 
 /// What a chunk became by a settlement.
@@ -55,6 +56,7 @@ pub(super) fn settle(step: &mut Step<'_>, settlement: &Settlement) -> rusqlite::
     let ended = i64::try_from(moved.sum()).unwrap_or(i64::MAX);
     append_log(step, chunk.key, &settlement.log)?;
     keep_waiting(step, chunk.key, settlement)?;
+    chunk.note_progress(settlement, ended);
 
     // How many messages leave the worker's hands: those that ended, and with a release the rest.
     let open = open_in(&chunk.states);
@@ -82,7 +84,7 @@ fn find(
     let Some((batch, batch_state, closes)) = found else { return Ok(None) };
     let key = chunk_key(batch, chunk);
     step.row(
-        "SELECT states, until_ms IS NOT NULL, sequence, done, turn, nonce FROM chunk \
+        "SELECT states, until_ms IS NOT NULL, sequence, done, turn, nonce, past FROM chunk \
          WHERE chunk = ?1 AND turn IS NOT NULL",
         [key],
         |row| {
@@ -95,6 +97,7 @@ fn find(
                 held: row.get(1)?,
                 sequence: row.get(2)?,
                 done: row.get(3)?,
+                past: past(row, 6)?,
             };
             Ok((token(row.get(4)?, row.get(5)?) == *given).then_some(found))
         },
@@ -143,6 +146,19 @@ fn keep_waiting(step: &Step<'_>, chunk: i64, settlement: &Settlement) -> rusqlit
 // === impl Chunk ===
 
 impl Chunk {
+    /// What is started is written down with what has ended. Who lets go has started nothing more, and
+    /// what an earlier lease left in doubt comes with the first settlement.
+    fn note_progress(&mut self, settlement: &Settlement, ended: i64) {
+        if settlement.release.is_some() {
+            self.past.mark = None;
+        } else if settlement.mark.is_some() || settlement.sequence == 1 {
+            self.past.mark = settlement.mark;
+        }
+        if ended > 0 || !settlement.waiting.is_empty() {
+            self.past = self.past.progressed();
+        }
+    }
+
     /// What a settlement that was applied before is told.
     fn settled_before(&self) -> Settled {
         if self.done {
@@ -170,7 +186,7 @@ impl Chunk {
             Some(Release::At(at)) => integer(at.0).clamp(step.now, step.now + PARK_MAX_MS),
         };
         if let Some(state) = self.closes {
-            step.close_chunk(self.key, state, &mut self.states, moved)?;
+            step.close_chunk(self.key, state, &self.past, &mut self.states, moved)?;
             return Ok(Became::Done);
         }
         if due_ms > step.now {
@@ -184,16 +200,17 @@ impl Chunk {
     fn store(&self, step: &Step<'_>, sequence: u32, became: &Became) -> rusqlite::Result<()> {
         let due_ms = match became {
             Became::Held => {
-                let sql = "UPDATE chunk SET states = ?2, sequence = ?3 WHERE chunk = ?1";
-                return step.run(sql, (self.key, &self.states, sequence)).map(|_| ());
+                let sql = "UPDATE chunk SET states = ?2, sequence = ?3, past = ?4 WHERE chunk = ?1";
+                let past = past_column(&self.past);
+                return step.run(sql, (self.key, &self.states, sequence, past)).map(|_| ());
             }
             Became::Done => None,
             Became::Returned(due_ms) => Some(due_ms),
         };
         step.run(
             "UPDATE chunk SET states = ?2, sequence = ?3, due_ms = ?4, done = ?4 IS NULL, \
-             until_ms = NULL WHERE chunk = ?1",
-            (self.key, &self.states, sequence, due_ms),
+             until_ms = NULL, past = ?5 WHERE chunk = ?1",
+            (self.key, &self.states, sequence, due_ms, past_column(&self.past)),
         )
         .map(|_| ())
     }

@@ -8,7 +8,11 @@ use super::{
     step::Step,
 };
 use crate::{
-    domain::{batch::FinalCounts, message::FinalState, time::millis},
+    domain::{
+        batch::{DeliveryGuarantee, FinalCounts},
+        message::FinalState,
+        time::millis,
+    },
     store::SCHEDULE_MAX,
 };
 
@@ -38,10 +42,15 @@ pub(super) fn recover(step: &mut Step<'_>, lease_ms: i64) -> rusqlite::Result<(u
 /// True if the chunk was closed.
 fn take_back(step: &mut Step<'_>, chunk: i64) -> rusqlite::Result<bool> {
     let batch = of_key(chunk).0;
-    let sql = "SELECT state, closes FROM batch WHERE batch = ?1";
-    let found =
-        step.row(sql, [batch], |row| Ok((row.get::<_, String>(0)?, columns::closes(row, 1)?)))?;
-    let (state, closes) = found.unwrap_or_default();
+    let sql = "SELECT state, closes, once FROM batch WHERE batch = ?1";
+    let found = step.row(sql, [batch], |row| {
+        let once: bool = row.get(2)?;
+        let guarantee =
+            if once { DeliveryGuarantee::AtMostOnce } else { DeliveryGuarantee::AtLeastOnce };
+        Ok((row.get::<_, String>(0)?, columns::closes(row, 1)?, guarantee))
+    })?;
+    let (state, closes, guarantee) = found.unwrap_or_default();
+    note_loss(step, chunk, guarantee)?;
     // Without the lease's record, whoever had it is a stranger.
     let states = step.row(
         "UPDATE chunk SET until_ms = NULL, turn = NULL, nonce = NULL, due_ms = ?2 \
@@ -83,16 +92,24 @@ pub(super) fn close(step: &mut Step<'_>) -> rusqlite::Result<u64> {
     Ok(chunks.len() as u64)
 }
 
+/// Notes that a lease of this chunk was lost.
+fn note_loss(step: &Step<'_>, chunk: i64, guarantee: DeliveryGuarantee) -> rusqlite::Result<()> {
+    let sql = "SELECT past FROM chunk WHERE chunk = ?1";
+    let past = step.row(sql, [chunk], |row| columns::past(row, 0))?.unwrap_or_default();
+    let past = columns::past_column(&past.lost(guarantee));
+    step.run("UPDATE chunk SET past = ?2 WHERE chunk = ?1", (chunk, past)).map(|_| ())
+}
+
 fn close_returned(
     step: &Step<'_>,
     chunk: i64,
     state: FinalState,
     moved: &mut FinalCounts,
 ) -> rusqlite::Result<()> {
-    let sql = "SELECT states FROM chunk WHERE chunk = ?1";
-    let states: Option<Vec<u8>> = step.row(sql, [chunk], |row| row.get(0))?;
-    let mut states = states.unwrap_or_default();
-    step.close_chunk(chunk, state, &mut states, moved)?;
+    let sql = "SELECT states, past FROM chunk WHERE chunk = ?1";
+    let found = step.row(sql, [chunk], |row| Ok((row.get(0)?, columns::past(row, 1)?)))?;
+    let (mut states, past): (Vec<u8>, _) = found.unwrap_or_default();
+    step.close_chunk(chunk, state, &past, &mut states, moved)?;
     let sql = "UPDATE chunk SET states = ?2, due_ms = NULL WHERE chunk = ?1";
     step.run(sql, (chunk, states)).map(|_| ())
 }

@@ -1,6 +1,6 @@
 //! [`Dispatch`] on Redis.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use crate::{
     domain::{
         batch::BatchSpec,
         ids::BatchId,
+        past::{Mark, Past, Suspect},
         record,
         time::{UnixMs, millis},
     },
@@ -237,14 +238,20 @@ fn write_settlement(call: &mut Cmd, settlement: &Settlement) {
         Some(Release::Now) => call.arg(0),
         Some(Release::At(at)) => call.arg(at.0),
     };
+    call.arg(
+        settlement
+            .mark
+            .map_or_else(String::new, |mark| format!("{} {}", mark.upto, mark.claimed_at.0)),
+    );
     for waiting in &settlement.waiting {
         call.arg(waiting.place).arg(record::write_open(&waiting.open));
     }
 }
 
 fn claimed(answer: Value) -> Result<Claimed, StoreError> {
-    let fields: Result<[Value; 9], _> = codec::list(answer)?.try_into();
-    let Ok([id, chunk, first, token, now, states, recipients, waiting, times]) = fields else {
+    let fields: Result<[Value; 10], _> = codec::list(answer)?.try_into();
+    let Ok([id, chunk, first, token, now, states, recipients, waiting, times, past]) = fields
+    else {
         return Err(codec::unexpected("a claim that is none"));
     };
     let first = codec::bytes(first)?;
@@ -266,7 +273,32 @@ fn claimed(answer: Value) -> Result<Claimed, StoreError> {
         recipients: Bytes::from(codec::bytes(recipients)?),
         waiting,
         times: send_times(&codec::list(times)?)?,
+        past: past_of(codec::list(past)?)?,
     })
+}
+
+/// What lost leases left behind: losses, the mark and the suspect, each if there is one.
+fn past_of(past: Vec<Value>) -> Result<Past, StoreError> {
+    let mut texts = past.into_iter().map(|field| match field {
+        Value::Nil => Ok(None),
+        field => codec::text(field).map(Some),
+    });
+    let mut next = || texts.next().transpose().map(Option::flatten);
+    let unexpected = || codec::unexpected("what a lost lease left behind");
+    let losses = next()?.map(|text| text.parse().unwrap_or(u8::MAX));
+    let mark = next()?.map(|text| pair(&text).ok_or_else(unexpected)).transpose()?;
+    let suspect = next()?.map(|text| pair(&text).ok_or_else(unexpected)).transpose()?;
+    Ok(Past {
+        losses,
+        mark: mark.map(|(upto, at)| Mark { upto, claimed_at: UnixMs(at) }),
+        suspect: suspect.map(|(place, starts)| Suspect { place, starts }),
+    })
+}
+
+/// Two numbers with a space between them.
+fn pair<A: FromStr, B: FromStr>(text: &str) -> Option<(A, B)> {
+    let (first, second) = text.split_once(' ')?;
+    Some((first.parse().ok()?, second.parse().ok()?))
 }
 
 fn send_times(times: &[Value]) -> Result<Option<SendTimes>, StoreError> {

@@ -10,7 +10,11 @@ use super::{
 };
 use crate::{
     domain::{
-        batch::BatchSpec, chunk::NewChunk, ids::BatchId, quiet_hours::QuietHours, units::Rate,
+        batch::{BatchSpec, DeliveryGuarantee},
+        chunk::NewChunk,
+        ids::BatchId,
+        quiet_hours::QuietHours,
+        units::Rate,
     },
     store::{
         Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, Seal, StoreError, Upload,
@@ -25,6 +29,7 @@ impl Intake for RedisStore {
         let callback = draft.spec.callback.as_ref();
         let (percent, every_ms) = stored::pace(callback);
         let places = self.places_here(draft).await?;
+        let at_most_once = draft.spec.guarantee == DeliveryGuarantee::AtMostOnce;
         let answer = self
             .link
             .run(&scripts::OPEN, &keys::of(draft.id), |call| {
@@ -52,7 +57,8 @@ impl Intake for RedisStore {
                             .quiet_hours
                             .as_ref()
                             .map_or_else(String::new, QuietHours::packed),
-                    );
+                    )
+                    .arg(if at_most_once { "1" } else { "" });
             })
             .await?;
         let mut answer = codec::list(answer)?.into_iter();

@@ -39,7 +39,7 @@
 //! | `B:o:<chunk>` | string | the log of tries |
 //! | `B:w:<chunk>` | hash | place → what is known of a message that waits for another try |
 //! | `B:q` | zset | parked and returned chunks by when they are due, ms |
-//! | `B:l` | hash | chunk → `<token> <last sequence> <H held, F let go, D done>` |
+//! | `B:l` | hash | chunk → `<token> <last sequence> <H held, F let go, D done>`; `x`, `m`, `p` + chunk → what lost leases left behind, see `finish.lua` |
 //! | `B:e` | list | its events, but for the completion |
 //! | `P e:<event>` | hash | an event: `batch`, `kind`, `state`, `number` of the last attempt, … |
 //! | `P e:<event>:a` | list | the last 20 attempts: `<number> <at, ms> <what it came to>` |

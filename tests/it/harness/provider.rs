@@ -40,6 +40,8 @@ pub(crate) enum Mode {
     Reset,
     /// Taken in, and never answered.
     Hang,
+    /// The message of this body is taken in and never answered; others are accepted.
+    HangOn(&'static str),
 }
 
 /// One call.
@@ -153,7 +155,7 @@ impl Host for Desk {
             return answer(StatusCode::BAD_REQUEST, "{\"error\":\"malformed\"}".to_owned());
         };
         let mode = *self.mode.lock();
-        let fate = self.decide(mode, &submission.message_id);
+        let fate = self.decide(mode, &submission);
         let key = request.headers().get("idempotency-key").and_then(|key| key.to_str().ok());
         self.calls.lock().push(Call {
             at: Instant::now(),
@@ -170,7 +172,7 @@ impl Host for Desk {
                 answer(StatusCode::from_u16(status).unwrap(), "{\"code\":\"E7\"}".to_owned())
             }
             (_, Fate::Refused) => answer(StatusCode::SERVICE_UNAVAILABLE, "{}".to_owned()),
-            (Mode::Hang, _) => std::future::pending().await,
+            (Mode::Hang | Mode::HangOn(_), Fate::Silence) => std::future::pending().await,
             (Mode::Reset, _) => Step::Reset,
             (Mode::Delay(delay), _) => {
                 tokio::time::sleep(delay).await;
@@ -182,17 +184,18 @@ impl Host for Desk {
 }
 
 impl Desk {
-    fn decide(&self, mode: Mode, message_id: &str) -> Fate {
+    fn decide(&self, mode: Mode, submission: &Submission) -> Fate {
         match mode {
             Mode::Throttle { until, .. } if Instant::now() < until => Fate::Refused,
             Mode::FailTimes(times) => {
                 let mut failures = self.failures.lock();
-                let failed = failures.entry(message_id.to_owned()).or_default();
+                let failed = failures.entry(submission.message_id.clone()).or_default();
                 *failed += 1;
                 if *failed <= times { Fate::Refused } else { Fate::Accepted }
             }
             Mode::Reject(_) => Fate::Refused,
             Mode::Hang | Mode::Reset => Fate::Silence,
+            Mode::HangOn(body) if submission.body == body => Fate::Silence,
             _ => Fate::Accepted,
         }
     }

@@ -5,6 +5,7 @@ mod dispatch;
 mod events;
 mod intake;
 mod pace;
+mod past;
 mod rates;
 mod reading;
 mod wishes;
@@ -131,6 +132,14 @@ cases! {
             a_rate_of_its_own_hands_out_times_that_never_overlap
             a_slow_rate_gives_one_message_at_a_time
             the_same_claim_again_gives_times_of_its_own
+        }
+        past {
+            a_mark_outlives_its_lease_and_ends_with_the_next_ones_first_word
+            who_lets_go_takes_the_mark_away
+            losses_in_a_row_are_counted_until_there_is_progress
+            who_is_started_alone_and_lost_is_a_suspect
+            what_was_marked_is_unknown_when_the_batch_closes
+            a_lost_chunk_that_came_back_is_in_doubt_when_the_batch_closes
         }
         rates {
             a_pause_of_a_provider_holds_for_all

@@ -257,6 +257,7 @@ pub(crate) fn settlement(claimed: &Claimed) -> Settlement {
         changes: Bytes::new(),
         log: Bytes::new(),
         waiting: Vec::new(),
+        mark: None,
         release: None,
     }
 }

@@ -97,7 +97,7 @@ fn each_wrong_field_has_its_pointer_and_code() {
         ),
         (with(r#""priority":"urgent""#), "/priority", "invalid_value"),
         (with(r#""priority":5"#), "/priority", "wrong_type"),
-        (with(r#""delivery_guarantee":"at_most_once""#), "/delivery_guarantee", "not_supported"),
+        (with(r#""delivery_guarantee":"exactly_once""#), "/delivery_guarantee", "invalid_value"),
         (with(r#""duplicates":"drop""#), "/duplicates", "invalid_value"),
         (with(r#""rate":"0/s""#), "/rate", "invalid_value"),
         (with(r#""rate":5"#), "/rate", "wrong_type"),

@@ -69,6 +69,7 @@ CREATE TABLE batch (
   interval_ns INTEGER,                   -- between two messages, if the batch has a rate of its own
   clock_us   INTEGER NOT NULL DEFAULT 0, -- how far that rate's send times were handed out
   quiet      INTEGER NOT NULL DEFAULT 0, -- whether its spec has quiet hours
+  once       INTEGER NOT NULL DEFAULT 0, -- whether it is sent at most once
   started_ms INTEGER, completed_ms INTEGER,
   turn       INTEGER,                    -- its place in its account's ring
   due_ms     INTEGER,                    -- when it has rested, or its next parked chunk is due
@@ -109,7 +110,8 @@ CREATE TABLE chunk (
   due_ms   INTEGER,                      -- parked or returned: when it may be claimed
   until_ms INTEGER,                      -- held: when the lease ends
   -- The last lease. It stays when the lease has ended, so that a repeated settlement is known.
-  turn INTEGER, nonce INTEGER, sequence INTEGER, done INTEGER
+  turn INTEGER, nonce INTEGER, sequence INTEGER, done INTEGER,
+  past BLOB                              -- what lost leases left behind; NULL for nothing
 );
 -- Parked chunks, and held ones, of each batch.
 CREATE INDEX chunk_due ON chunk (chunk >> 32, due_ms) WHERE due_ms IS NOT NULL;

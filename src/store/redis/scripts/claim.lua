@@ -16,7 +16,8 @@
 --      handed out, us  6 how long a run is, us (pace.rs)
 -- Returns false | {batch, chunk, first index (4 bytes), token, now, states, recipients,
 --                  {place, what is known, …} of messages tried before,
---                  {} | {first send time less now, us, how many}}
+--                  {} | {first send time less now, us, how many},
+--                  what lost leases left behind, each or nil: {losses, mark, suspect}}
 
 local provider, nonce, lease_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local CATCH_UP_US, AHEAD_US, RUN_US = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -29,7 +30,8 @@ local marks = P .. 'marks:' .. provider
 local function reply(id, n, token, states, times)
   return { id, n, redis.call('GETRANGE', batch_key(id) .. ':f', n * 4, n * 4 + 3), token, now,
     states, redis.call('GET', chunk_key(id, 'r', n)) or '',
-    redis.call('HGETALL', chunk_key(id, 'w', n)), times }
+    redis.call('HGETALL', chunk_key(id, 'w', n)), times,
+    redis.call('HMGET', batch_key(id) .. ':l', 'x' .. n, 'm' .. n, 'p' .. n) }
 end
 
 -- Until when a batch's quiet hours last, if they do now; no further than the next change of its

@@ -63,12 +63,14 @@ local function sending(key, n)
 end
 
 -- A lease's record: token, last sequence, and how it stands: H held, F let go, D done. It stays
--- when the lease ends, so that a repeated settlement is known for what it is.
+-- when the lease ends, so that a repeated settlement is known for what it is. `losses` are those of
+-- the chunk, see below.
 local function read_lease(id, n)
-  local record = redis.call('HGET', P .. 'b:' .. id .. ':l', n)
-  if not record then return nil end
-  local token, sequence, standing = string.match(record, '^(%S+) (%d+) (%a)$')
-  return { token = token, sequence = tonumber(sequence), standing = standing }
+  local l = redis.call('HMGET', P .. 'b:' .. id .. ':l', n, 'x' .. n)
+  if not l[1] then return nil end
+  local token, sequence, standing = string.match(l[1], '^(%S+) (%d+) (%a)$')
+  return { token = token, sequence = tonumber(sequence), standing = standing,
+    losses = tonumber(l[2]) }
 end
 
 local function write_lease(id, n, lease)
@@ -89,12 +91,38 @@ local function drop_lease(id, n, token)
   redis.call('HDEL', P .. 'claims', string.match(token, '%-(.*)$'))
 end
 
+-- What lost leases of a chunk left behind (past.rs has the rules), beside its lease's record:
+--   x<chunk>  losses in a row without progress
+--   m<chunk>  the mark: messages before this place may have been started, and when it was claimed, ms
+--   p<chunk>  the suspect's place, and how often it was started alone and not settled
+local LOSSES_MAX = 3
+
+-- Notes that a lease was lost.
+local function note_loss(id, n)
+  local key, leases = batch_key(id), P .. 'b:' .. id .. ':l'
+  if redis.call('HEXISTS', key, 'once') == 1 then return end
+  redis.call('HINCRBY', leases, 'x' .. n, 1)
+  local l = redis.call('HMGET', leases, 'm' .. n, 'p' .. n)
+  if not l[1] then return end
+  -- Only who handles a chunk with care marks it here: then one message was started, the last.
+  local place = string.match(l[1], '^%d+') - 1
+  local before, starts = string.match(l[2] or '', '^(%d+) (%d+)$')
+  starts = tonumber(before) == place and starts + 1 or 1
+  redis.call('HSET', leases, 'p' .. n, string.format('%d %d', place, starts))
+  redis.call('HDEL', leases, 'm' .. n)
+end
+
 -- Ends every open message of a chunk as the batch closes: `canceled` or `expired`, or `unknown` if an
 -- earlier try may have been accepted. Adds them to `moved`.
 local function close_chunk(id, n, moved)
   local closes = tonumber(redis.call('HGET', batch_key(id), 'closes'))
   local key, waiting_key = chunk_key(id, 's', n), chunk_key(id, 'w', n)
-  local states, parts, at, doubtful = redis.call('GET', key) or '', {}, 1, {}
+  local before, parts, at, doubtful = redis.call('GET', key) or '', {}, 1, {}
+  local past = redis.call('HMGET', P .. 'b:' .. id .. ':l', 'x' .. n, 'm' .. n)
+  local started = past[1] and #before or tonumber(string.match(past[2] or '0', '^%d+'))
+  local head, unknown = string.gsub(string.sub(before, 1, started), '%z', '\7')
+  local states = head .. string.sub(before, started + 1)
+  moved[7] = (moved[7] or 0) + unknown
   local waiting = redis.call('HGETALL', waiting_key)
   for i = 1, #waiting, 2 do
     if string.byte(waiting[i + 1]) == 1 then doubtful[#doubtful + 1] = waiting[i] + 1 end
@@ -109,7 +137,7 @@ local function close_chunk(id, n, moved)
   end
   parts[#parts + 1] = string.sub(states, at)
   local closed, ended = string.gsub(table.concat(parts), '%z', string.char(closes))
-  if closed ~= states then redis.call('SET', key, closed) end
+  if closed ~= before then redis.call('SET', key, closed) end
   redis.call('DEL', waiting_key)
   moved[closes] = (moved[closes] or 0) + ended
 end

@@ -11,6 +11,7 @@
 --      17 at most so many batches of the account under way here, this one included, or ''
 --      18 the interval of its own rate, ns, or ''  19 its quiet hours, or '': start and end, ms of the
 --      day, then offsets of local time: from, ms, and how much, ms
+--      20 1 if it is sent at most once, or ''
 -- Returns {'new'} | {'replayed', batch, body hash} | {'under way'} | {'too many'}
 
 local id, token = ARGV[1], ARGV[2]
@@ -47,6 +48,7 @@ if ARGV[14] ~= '' then redis.call('HSET', key, 'send_ms', ARGV[14]) end
 if ARGV[15] ~= '' then redis.call('HSET', key, 'expire_ms', ARGV[15]) end
 if ARGV[18] ~= '' then redis.call('HSET', key, 'interval', ARGV[18]) end
 if ARGV[19] ~= '' then redis.call('HSET', key, 'quiet', ARGV[19]) end
+if ARGV[20] ~= '' then redis.call('HSET', key, 'once', 1) end
 if claim then
   redis.call('SET', claim, id)
   redis.call('HSET', key, 'claim', claim)

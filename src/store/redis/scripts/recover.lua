@@ -18,6 +18,7 @@ for _, member in ipairs(late) do
   redis.call('ZREM', P .. 'leases', member)
   if lease and lease.standing == 'H' then
     redis.call('HDEL', key .. ':l', n)
+    note_loss(id, n)
     drop_lease(id, n, lease.token)
     redis.call('HINCRBY', P .. 'stats', 'leases_lost', 1)
     sending(key, -open_in(redis.call('GET', chunk_key(id, 's', n))))

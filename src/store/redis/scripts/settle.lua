@@ -8,6 +8,7 @@
 --        in the order of their places
 --      6 records for the chunk's log
 --      7 '' to go on holding, else when the chunk may be claimed again, ms (0: at once)
+--      8 how far messages are started from now on, and when they were claimed, or ''
 --      then for each message that waits: place, what is known of it
 -- Returns 'go' | 'pause' | 'cancel' | 'expire' (applied, and what the client wishes) | 'done' | 'completed'
 --         (done, and with it the batch) | 'lost' | 'behind <sequence>'
@@ -51,7 +52,19 @@ states = table.concat(parts)
 
 if ended > 0 then redis.call('SET', chunk_key(id, 's', n), states) end
 if ARGV[6] ~= '' then redis.call('APPEND', chunk_key(id, 'o', n), ARGV[6]) end
-for i = 8, #ARGV, 2 do redis.call('HSET', chunk_key(id, 'w', n), ARGV[i], ARGV[i + 1]) end
+for i = 9, #ARGV, 2 do redis.call('HSET', chunk_key(id, 'w', n), ARGV[i], ARGV[i + 1]) end
+
+-- What is started is written down with what has ended. Who lets go has started nothing more, and what
+-- an earlier lease left in doubt comes with the first settlement.
+local leases = key .. ':l'
+if ARGV[8] ~= '' and not release then
+  redis.call('HSET', leases, 'm' .. n, ARGV[8])
+elseif release or sequence == 1 then
+  redis.call('HDEL', leases, 'm' .. n)
+end
+if (ended > 0 or #ARGV > 8) and lease.losses and lease.losses < LOSSES_MAX then
+  redis.call('HSET', leases, 'x' .. n, 0)
+end
 
 -- How many messages leave the worker's hands: those that ended, and with a release the rest.
 local done, leaving = not string.find(states, '%z'), ended

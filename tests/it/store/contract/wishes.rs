@@ -71,7 +71,8 @@ pub(super) async fn cancel_closes_a_held_chunk_when_its_lease_runs_out(on: Fixtu
     on.raw.lapse_leases().await;
     let swept = on.sweep().await;
     assert_eq!((swept.leases_lost, swept.chunks_closed), (1, 1));
-    assert_eq!(on.batch(id).await.counts.ended[FinalState::Canceled], 3);
+    // Its worker may have sent any of them.
+    assert_eq!(on.batch(id).await.counts.ended[FinalState::Unknown], 3);
     assert_eq!(on.settle(&all_sent(&claimed)).await, Settled::Lost);
     assert_eq!(on.raw.events(id).await, 1);
 }

@@ -30,6 +30,8 @@ struct Modeled {
     firsts: Vec<usize>,
     /// Which chunks were ever claimed.
     claimed: Vec<bool>,
+    /// Which chunks had a lease that was lost: what is open in them may have been accepted.
+    lost: Vec<bool>,
     /// How its open messages are closed, once it was canceled or has expired.
     closes: Option<FinalState>,
     paused: bool,
@@ -91,7 +93,9 @@ impl World {
         let ended = recipients.iter().map(|to| (*to == "nobody").then_some(FinalState::Failed));
         let firsts: Vec<_> = (0..messages).step_by(usize::from(chunk_size)).collect();
         let claimed = vec![false; firsts.len()];
-        let modeled = Modeled { ended: ended.collect(), firsts, claimed, ..Modeled::default() };
+        let lost = claimed.clone();
+        let modeled =
+            Modeled { ended: ended.collect(), firsts, claimed, lost, ..Modeled::default() };
         self.batches.push((id, modeled));
     }
 
@@ -153,16 +157,13 @@ impl World {
 
     fn model_settlement(&mut self, held: usize, ended: &[(u16, FinalState)], released: bool) {
         let (id, chunk) = (self.held[held].claimed.batch, self.held[held].claimed.chunk as usize);
-        let messages = self.held[held].claimed.states.len();
         let batch = self.modeled(id);
         let first = batch.firsts[chunk];
         for (place, state) in ended {
             batch.ended[first + usize::from(*place)].get_or_insert(*state);
         }
-        if let Some(state) = batch.closes.filter(|_| released) {
-            for message in &mut batch.ended[first..first + messages] {
-                message.get_or_insert(state);
-            }
+        if batch.closes.is_some() && released {
+            batch.close(chunk);
         }
     }
 
@@ -208,8 +209,12 @@ impl World {
     /// The store takes back what nobody holds any more, which is everything.
     async fn take_back(&mut self) {
         self.on.sweep().await;
-        self.dead.append(&mut self.held);
-        self.dead.append(&mut self.crashed);
+        let lost: Vec<_> = self.held.drain(..).chain(self.crashed.drain(..)).collect();
+        for held in &lost {
+            let (id, chunk) = held.chunk();
+            self.modeled(id).lost[chunk] = true;
+        }
+        self.dead.extend(lost);
         for (_, batch) in &mut self.batches {
             if batch.closes.is_some() {
                 batch.close_claimed();
@@ -351,7 +356,8 @@ impl Modeled {
     }
 
     fn close(&mut self, chunk: usize) {
-        let state = self.closes.expect("a closed batch");
+        let closes = self.closes.expect("a closed batch");
+        let state = if self.lost[chunk] { FinalState::Unknown } else { closes };
         for message in self.chunk(chunk) {
             message.get_or_insert(state);
         }

@@ -1,0 +1,44 @@
+//! Outcomes of a hold's messages, on their way to the store.
+
+use std::time::Duration;
+
+use crate::{
+    domain::{
+        message::{Ended, FinalState},
+        record,
+        time::{UnixMs, millis},
+    },
+    store::Waiting,
+};
+
+/// Outcomes that wait for the settler.
+#[derive(Default)]
+pub(in crate::dispatch) struct Outbox {
+    /// Places that became final, with their states.
+    pub(in crate::dispatch) ended: Vec<(u16, FinalState)>,
+    /// Their records, and those of places that wait for another try.
+    pub(in crate::dispatch) log: Vec<u8>,
+    /// Places that wait for another try.
+    pub(in crate::dispatch) waiting: Vec<Waiting>,
+    /// How many submissions these outcomes came from: each holds a slot until it is settled.
+    pub(in crate::dispatch) slots: u32,
+    /// Whether a place was taken and then given back unsent.
+    pub(super) given_back: bool,
+    /// When the first place that waits comes due.
+    pub(super) later: Option<UnixMs>,
+    /// Whether nobody collects any more.
+    pub(super) buried: bool,
+}
+
+// === impl Outbox ===
+
+impl Outbox {
+    pub(in crate::dispatch) fn is_empty(&self) -> bool {
+        self.ended.is_empty() && self.waiting.is_empty()
+    }
+
+    pub(super) fn end(&mut self, place: u16, ended: &Ended, after: Duration) {
+        record::write_ended(&mut self.log, place, ended, millis(after));
+        self.ended.push((place, ended.state));
+    }
+}
