@@ -5,6 +5,7 @@
 //! it has, workers let their exchanges end and settle them. After `worker.drain_timeout`, or at the
 //! second signal, whoever is left is cut short; what that loses, the leases give back.
 
+mod audit;
 mod parts;
 pub mod receiving;
 mod secrets;
@@ -15,6 +16,8 @@ use std::{fmt, time::Duration};
 
 use tokio::runtime;
 
+pub use crate::store::Audited;
+pub use audit::{Outcome, audit};
 pub use secrets::{InUse, KeyTexts, new_signing_key, new_signing_secret, signing_secrets};
 pub use service::Service;
 

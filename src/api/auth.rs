@@ -23,7 +23,7 @@ use super::{
 use crate::domain::units::Rate;
 
 /// The account of an installation that has none configured.
-pub(super) const DEFAULT_ACCOUNT: &str = "default";
+pub const DEFAULT_ACCOUNT: &str = "default";
 
 /// The account that a request comes from; extracting it is what checks the key.
 #[derive(Clone, Debug, PartialEq, Eq)]

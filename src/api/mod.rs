@@ -45,6 +45,12 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use self::{
+    auth::DEFAULT_ACCOUNT,
+    openapi::openapi_json,
+    pings::Pings,
+    settings::{AccountSettings, ServerSettings},
+};
 use self::{
     auth::Gate,
     body::{LARGE_BODIES_MAX, LARGE_UPLOADS_MAX},
@@ -53,11 +59,6 @@ use self::{
     results::STREAMS_MAX,
     server::Server,
     watch::Watches,
-};
-pub use self::{
-    openapi::openapi_json,
-    pings::Pings,
-    settings::{AccountSettings, ServerSettings},
 };
 use crate::{
     clock::Clock,

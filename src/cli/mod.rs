@@ -4,6 +4,7 @@
 //! help lists. Commands that call a server share `remote::Remote`; what a server or anyone behind
 //! it wrote reaches the terminal without control characters.
 
+mod audit;
 mod batch;
 mod callback;
 mod completions;
@@ -62,6 +63,7 @@ enum Command {
     Send(Box<send::SendList>),
     Batch(batch::Batch),
     Messages(messages::Messages),
+    Audit(audit::Audit),
     Callback(callback::Callback),
     Config(config::Config),
     Key(key::Key),
@@ -113,6 +115,7 @@ impl Cli {
             Command::Send(send) => send.run(),
             Command::Batch(batch) => batch.run(),
             Command::Messages(messages) => messages.run(),
+            Command::Audit(audit) => audit.run(),
             Command::Callback(callback) => callback.run(),
             Command::Listen(listen) => listen.run(),
             Command::Config(config) => config.run(),

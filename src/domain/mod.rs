@@ -3,6 +3,7 @@
 //! Nothing here waits, talks or looks at a clock. Time and randomness come in as arguments, so
 //! every rule can be tested by calling it.
 
+pub mod audit;
 pub mod batch;
 pub mod callback_headers;
 pub mod callback_url;

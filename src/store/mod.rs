@@ -1,12 +1,13 @@
-//! The port to the store, in four small traits: one for each role that uses it.
+//! The port to the store, in five small traits: one for each role that uses it.
 //!
 //! [`Intake`] is what the API writes, [`Reading`] what it reads, [`Dispatch`] is the workers', and
-//! [`Callbacks`] the notifiers'. No trait knows a driver. Every operation is one atomic step of
+//! [`Callbacks`] the notifiers', [`Audit`] is what operators ask. No trait knows a driver. Every operation is one atomic step of
 //! the store, and may be repeated: after a lost reply the same call changes nothing twice.
 //!
 //! The step that makes a batch's last message final also completes the batch and creates its one
 //! completion event. That step is inside the store, whichever operation brings it about.
 
+pub mod audit;
 mod callbacks;
 mod dispatch;
 mod doorbell;
@@ -23,6 +24,7 @@ use std::{sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
 
+pub use audit::{Audit, Audited, Concern, Matter};
 pub use callbacks::{
     Attempt, AttemptEnd, Callbacks, EVENT_DELAY_MAX, EVENT_LEASE_MAX, EventFilter, EventView,
     HostLimits, HostSign, Recorded, ReplayError, ReplayOrder, TakenEvent, Verdict, WELCOME_KEPT,
@@ -45,7 +47,7 @@ pub use reading::{
 
 pub use settings::{RETENTION_MAX, StoreSettings};
 
-/// A store, whichever it is: the four ports on one backend.
+/// A store, whichever it is: the five ports on one backend.
 #[derive(Clone)]
 pub struct Store {
     /// What the API writes.
@@ -56,6 +58,8 @@ pub struct Store {
     pub dispatch: Arc<dyn Dispatch>,
     /// What the notifiers do.
     pub callbacks: Arc<dyn Callbacks>,
+    /// What operators ask.
+    pub audit: Arc<dyn Audit>,
     /// What rings when there is something to do.
     pub doorbell: Doorbell,
 }

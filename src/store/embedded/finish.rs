@@ -52,7 +52,7 @@ impl Step<'_> {
             return Ok(false);
         }
         self.run(
-            "UPDATE batch SET completed_ms = ?2, turn = NULL, expire_ms = NULL, \
+            "UPDATE batch SET completed_ms = ?2, turn = NULL, expire_ms = NULL, watch_ms = NULL, \
              state = CASE state WHEN 'canceled' THEN state ELSE 'completed' END WHERE batch = ?1",
             (batch, self.now),
         )?;

@@ -242,8 +242,8 @@ fn seal(step: &mut Step<'_>, upload: Upload, how: &Seal) -> rusqlite::Result<boo
     }
     step.run(
         "UPDATE batch SET state = 'queued', body_hash = ?2, open = total, \
-         behind = total - invalid, upload_ms = NULL, skipped = ?3 WHERE batch = ?1",
-        (batch, how.body_hash, integer(how.skipped)),
+         behind = total - invalid, upload_ms = NULL, skipped = ?3, watch_ms = ?4 WHERE batch = ?1",
+        (batch, how.body_hash, integer(how.skipped), step.now),
     )?;
     step.begin_progress(batch)?;
     let sql = "INSERT INTO provider (name, open) VALUES (?1, ?2) \

@@ -13,6 +13,7 @@
 //! a callback keeps its lease, so that a process that crashes again and again does not use up the
 //! schedule within seconds.
 
+mod audit;
 mod callbacks;
 mod claim;
 mod columns;
@@ -44,6 +45,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 
+pub use self::audit::auditor;
 use self::{health::Health, lock::Lock, rates::Rates, readers::Readers, writer::Writer};
 use super::{Doorbell, Store, StoreError, StoreRules, StoreSettings};
 use crate::clock::Clock;
@@ -93,7 +95,7 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
-/// The four ports on one folder. The writer ends last of those who use the file: it frees the
+/// The five ports on one folder. The writer ends last of those who use the file: it frees the
 /// folder.
 struct EmbeddedStore {
     readers: Readers,
@@ -147,7 +149,8 @@ pub async fn open(settings: &StoreSettings, rules: StoreRules) -> Result<Store, 
         intake: Arc::clone(&opened) as _,
         reading: Arc::clone(&opened) as _,
         dispatch: Arc::clone(&opened) as _,
-        callbacks: opened,
+        callbacks: Arc::clone(&opened) as _,
+        audit: opened,
         doorbell,
     })
 }

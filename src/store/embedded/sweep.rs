@@ -100,7 +100,7 @@ fn note_loss(step: &Step<'_>, chunk: i64, guarantee: DeliveryGuarantee) -> rusql
     step.run("UPDATE chunk SET past = ?2 WHERE chunk = ?1", (chunk, past)).map(|_| ())
 }
 
-fn close_returned(
+pub(super) fn close_returned(
     step: &Step<'_>,
     chunk: i64,
     state: FinalState,

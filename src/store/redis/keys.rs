@@ -18,6 +18,7 @@
 //! | `P due` | zset | batches by when they have rested, or their next parked chunk is due, ms |
 //! | `P scheduled` | zset | batches that wait for their time, by it, ms |
 //! | `P expiry` | zset | batches by when what has not left of them expires, ms |
+//! | `P watch` | zset | batches that are not over, by when they were last looked after, ms |
 //! | `P closing` | zset | canceled and expired batches with chunks left to close |
 //! | `P uploads` | zset | unsealed batches by when their upload's lease ends, ms |
 //! | `P hosts` | zset | hosts of receivers by when there is an event to take, ms |
@@ -75,6 +76,10 @@ pub(super) fn firsts(id: BatchId) -> String {
 
 pub(super) fn leases(id: BatchId) -> String {
     format!("{}:l", batch(id))
+}
+
+pub(super) fn parked(id: BatchId) -> String {
+    format!("{}:q", batch(id))
 }
 
 pub(super) fn chunk(id: BatchId, kind: ChunkKey, number: usize) -> String {
@@ -139,6 +144,19 @@ impl PartitionKeys {
 
     pub(super) fn unfinished(&self, account: &str) -> String {
         format!("{}unfinished:{account}", self.0)
+    }
+
+    pub(super) fn due(&self) -> String {
+        format!("{}due", self.0)
+    }
+
+    pub(super) fn closing(&self) -> String {
+        format!("{}closing", self.0)
+    }
+
+    /// An account's ring.
+    pub(super) fn ring_of(&self, provider: &str, priority: Priority, account: &str) -> String {
+        format!("{}:{account}", self.ring(provider, priority))
     }
 
     pub(super) fn ring(&self, provider: &str, priority: Priority) -> String {

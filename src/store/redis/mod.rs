@@ -3,6 +3,7 @@
 //! All writing is done by the scripts in `scripts/`, all keys are made in `keys.rs`. Each role has
 //! a connection of its own, so that an upload of a million recipients delays no settlement.
 
+mod audit;
 mod bell;
 mod callbacks;
 mod codec;
@@ -67,7 +68,7 @@ pub enum ConnectError {
     Store(#[from] StoreError),
 }
 
-/// The four ports on one server, as one role uses them.
+/// The five ports on one server, as one role uses them.
 struct RedisStore {
     link: Link,
     partitions: u16,
@@ -101,7 +102,15 @@ pub async fn connect(settings: &StoreSettings, rules: StoreRules) -> Result<Stor
         let link = Link::new(&client)?;
         Ok(Arc::new(RedisStore { link, partitions, rules, _bell: Arc::clone(&bell) }))
     };
-    Ok(Store { intake: role()?, reading: role()?, dispatch: role()?, callbacks: role()?, doorbell })
+    let reading = role()?;
+    Ok(Store {
+        intake: role()?,
+        audit: Arc::clone(&reading) as _,
+        reading,
+        dispatch: role()?,
+        callbacks: role()?,
+        doorbell,
+    })
 }
 
 // === impl RedisStore ===

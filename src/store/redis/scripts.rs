@@ -58,6 +58,8 @@ scripts! {
     CLAIM: LIB, "claim";
     SETTLE: LIB, "settle";
     HOLD: LIB, "hold";
+    REPAIR: LIB, "repair";
+    WATCH: LIB, "watch";
     RECOVER: LIB, "recover";
     CLOSE: LIB, "close";
     ERASE: LIB, "erase";

@@ -1,5 +1,6 @@
 //! What every store must do, case by case. The cases are listed once and run on each store.
 
+mod audit;
 mod callbacks;
 mod dispatch;
 mod events;
@@ -132,6 +133,15 @@ cases! {
             a_rate_of_its_own_hands_out_times_that_never_overlap
             a_slow_rate_gives_one_message_at_a_time
             the_same_claim_again_gives_times_of_its_own
+        }
+        audit {
+            what_is_in_order_gives_no_finding
+            false_counts_are_found_and_put_right
+            a_chunk_that_nobody_has_is_found_and_can_be_claimed_again
+            an_orphan_of_a_canceled_batch_is_closed_by_the_repair
+            a_batch_that_moved_since_is_not_repaired
+            who_is_in_no_ring_is_put_back
+            who_stands_still_is_told_of_again_and_again
         }
         past {
             a_mark_outlives_its_lease_and_ends_with_the_next_ones_first_word

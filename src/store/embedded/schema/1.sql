@@ -74,7 +74,9 @@ CREATE TABLE batch (
   turn       INTEGER,                    -- its place in its account's ring
   due_ms     INTEGER,                    -- when it has rested, or its next parked chunk is due
   closing_ms INTEGER,                    -- closed then, with parked chunks left to close
-  purge_ms   INTEGER                     -- when it is erased
+  purge_ms   INTEGER,                    -- when it is erased
+  watch_ms   INTEGER,                    -- when it was last looked after, from the seal to its end
+  seen_open  INTEGER, seen_ms INTEGER    -- how many messages were open then, and since when
 );
 CREATE INDEX batch_list ON batch (account, id) WHERE state != 'dropped';
 CREATE INDEX batch_under_way ON batch (account) WHERE completed_ms IS NULL AND state != 'dropped';
@@ -84,6 +86,7 @@ CREATE INDEX batch_send ON batch (send_ms) WHERE state = 'scheduled';
 CREATE INDEX batch_expire ON batch (expire_ms) WHERE expire_ms IS NOT NULL AND open > 0;
 CREATE INDEX batch_upload ON batch (upload_ms) WHERE upload_ms IS NOT NULL;
 CREATE INDEX batch_closing ON batch (closing_ms) WHERE closing_ms IS NOT NULL;
+CREATE INDEX batch_watch ON batch (watch_ms) WHERE watch_ms IS NOT NULL;
 CREATE INDEX batch_purge ON batch (purge_ms) WHERE purge_ms IS NOT NULL;
 
 -- What the client asked for: apart, since the row above changes with every settlement.

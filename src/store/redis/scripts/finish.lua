@@ -29,6 +29,7 @@ local function finish(id, key, moved, now)
   if b[2] ~= 'canceled' then redis.call('HSET', key, 'state', 'completed') end
   leave(id, key)
   redis.call('SREM', P .. 'unfinished:' .. b[6], id)
+  redis.call('ZREM', P .. 'watch', id)
   if b[5] then redis.call('ZREM', P .. 'expiry', id) end
   if b[3] == 'pending' then tell_end(id, key, b[4] or '', now) else keep_on(id, key, now) end
   return true

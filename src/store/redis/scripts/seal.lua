@@ -29,6 +29,7 @@ redis.call('HSET', key, 'state', 'queued', 'hash', ARGV[4], 'open', total,
   'behind', total - failed, 'cursor', 0, 'sending', 0)
 redis.call('HINCRBY', P .. 'stats', b[6] .. ':open', total)
 redis.call('ZREM', P .. 'uploads', id)
+redis.call('ZADD', P .. 'watch', now, id)
 if failed < total then
   begin(id, key, now)
   if b[9] then redis.call('ZADD', P .. 'expiry', b[9], id) end
