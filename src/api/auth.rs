@@ -1,4 +1,5 @@
-//! Who is asking: accounts, their API keys, and how often they may ask.
+//! Who is asking: accounts, their API keys and what those may be used for, and how often an account
+//! may ask.
 //!
 //! Keys are compared as SHA-256 hashes, in constant time and with every account's, so that neither
 //! the answer nor its timing tells a wrong key from another account's. Where no account is
@@ -7,45 +8,65 @@
 use std::{collections::BTreeMap, num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use axum::extract::FromRequestParts;
 use governor::{
     DefaultDirectRateLimiter, Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
 };
-use http::{HeaderMap, StatusCode, header::AUTHORIZATION, request::Parts};
+use http::{HeaderMap, StatusCode, header::AUTHORIZATION};
+use parking_lot::RwLock;
 
 use super::{
-    AppState,
-    digest::{Sha256, sha256},
+    digest::{Sha256, hex, sha256},
     problem::Problem,
     settings::AccountSettings,
 };
-use crate::domain::units::Rate;
+use crate::domain::{scope::Scope, units::Rate};
 
 /// The account of an installation that has none configured.
 pub const DEFAULT_ACCOUNT: &str = "default";
 
-/// The account that a request comes from; extracting it is what checks the key.
+/// What the keys in `api_key_hashes`, which have no names, are called.
+const UNNAMED: &str = "unnamed";
+
+/// How much of its hash stands for a key in the log, in hexadecimal digits.
+const FINGERPRINT_DIGITS: usize = 8;
+
+/// The account that a request comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Account(pub(super) Arc<str>);
 
-/// An account that may operate the installation: what it does concerns all accounts.
-pub(super) struct Operator(pub(super) Account);
-
-/// Knows the accounts.
-pub(super) struct Gate {
-    tenants: Vec<Tenant>,
+/// Whoever makes a request.
+#[derive(Debug)]
+pub(super) struct Caller {
+    account: Account,
+    /// None where no account is configured.
+    key: Option<Arc<Key>>,
+    is_operator: bool,
 }
 
+/// The accounts as they are now. All who hold them see at once when they are replaced.
+pub struct Accounts(RwLock<Arc<Tenants>>);
+
+/// The accounts by name.
+type Tenants = BTreeMap<Arc<str>, Tenant>;
+
 struct Tenant {
-    account: Account,
-    is_operator: bool,
-    hashes: Vec<KeyHash>,
-    limiter: Option<DefaultDirectRateLimiter>,
+    settings: Arc<AccountSettings>,
+    keys: Vec<Arc<Key>>,
+    limiter: Option<Arc<DefaultDirectRateLimiter>>,
+}
+
+/// An API key.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// What the configuration calls it.
+    pub(super) name: String,
+    hash: KeyHash,
+    scopes: Vec<Scope>,
 }
 
 /// The SHA-256 of an API key.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct KeyHash(Sha256);
 
 /// The text is not the hash of a key.
@@ -53,56 +74,98 @@ pub(super) struct KeyHash(Sha256);
 #[error("not the hash of an API key: give sha256: and 64 hexadecimal digits")]
 pub(super) struct InvalidHash;
 
-// === impl Gate ===
+// === impl Accounts ===
 
-impl Gate {
-    pub(super) fn new(accounts: &BTreeMap<String, AccountSettings>) -> Self {
-        Self {
-            tenants: accounts.iter().map(|(name, settings)| Tenant::new(name, settings)).collect(),
-        }
+impl Accounts {
+    /// The accounts that are configured.
+    #[must_use]
+    pub fn new(settings: &BTreeMap<String, AccountSettings>) -> Self {
+        Self(RwLock::new(Arc::new(tenants(settings, &Tenants::new()))))
     }
 
-    /// The account whose key is in `headers`, if it may ask now.
-    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<Account, Problem> {
-        if self.tenants.is_empty() {
-            return Ok(Account(DEFAULT_ACCOUNT.into()));
+    /// From now on these are the accounts. What is under way goes on, and an account whose
+    /// `request_rate` is as it was has no more requests left than before.
+    pub fn replace(&self, settings: &BTreeMap<String, AccountSettings>) {
+        let becomes = Arc::new(tenants(settings, &self.now()));
+        *self.0.write() = becomes;
+    }
+
+    /// Who it is whose key is in `headers`, if they may ask now.
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let tenants = self.now();
+        if tenants.is_empty() {
+            let account = Account(DEFAULT_ACCOUNT.into());
+            return Ok(Caller { account, key: None, is_operator: true });
         }
-        let tenant = bearer(headers).and_then(|key| self.tenant(key)).ok_or_else(|| {
+        let found = bearer(headers).and_then(|key| holder(&tenants, key));
+        let (name, tenant, key) = found.ok_or_else(|| {
             let detail = "Give an API key of this server: Authorization: Bearer <key>.";
             Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
         })?;
         tenant.count_request()?;
-        Ok(tenant.account.clone())
+        let (account, key) = (Account(Arc::clone(name)), Some(Arc::clone(key)));
+        Ok(Caller { account, key, is_operator: tenant.settings.admin })
     }
 
     /// Whether an account may operate the installation. Where none is configured, everyone may.
     pub(super) fn is_operator(&self, account: &Account) -> bool {
-        self.tenants.is_empty()
-            || self.tenants.iter().any(|tenant| tenant.is_operator && tenant.account == *account)
+        let tenants = self.now();
+        tenants.is_empty() || tenants.get(&account.0).is_some_and(|tenant| tenant.settings.admin)
     }
 
-    fn tenant(&self, key: &[u8]) -> Option<&Tenant> {
-        let hash = KeyHash::of(key);
-        // No early end: every hash is compared, whichever is the right one.
-        self.tenants.iter().fold(None, |found, tenant| {
-            let matches = tenant.hashes.iter().filter(|known| known.equals(&hash)).count();
-            if matches > 0 { Some(tenant) } else { found }
-        })
+    /// What is configured for an account.
+    pub(super) fn settings_of(&self, account: &Account) -> Option<Arc<AccountSettings>> {
+        self.now().get(&account.0).map(|tenant| Arc::clone(&tenant.settings))
     }
+
+    fn now(&self) -> Arc<Tenants> {
+        Arc::clone(&self.0.read())
+    }
+}
+
+fn tenants(settings: &BTreeMap<String, AccountSettings>, before: &Tenants) -> Tenants {
+    let tenant = |(name, settings): (&String, &AccountSettings)| {
+        let name: Arc<str> = name.as_str().into();
+        let tenant = Tenant::new(settings, before.get(&name));
+        (name, tenant)
+    };
+    settings.iter().map(tenant).collect()
+}
+
+/// Whose key this is.
+fn holder<'t>(
+    tenants: &'t Tenants,
+    key: &[u8],
+) -> Option<(&'t Arc<str>, &'t Tenant, &'t Arc<Key>)> {
+    let hash = KeyHash::of(key);
+    let all = tenants
+        .iter()
+        .flat_map(|(name, tenant)| tenant.keys.iter().map(move |key| (name, tenant, key)));
+    // No early end: every hash is compared, whichever is the right one.
+    all.fold(None, |found, one| if one.2.hash.equals(&hash) { Some(one) } else { found })
 }
 
 // === impl Tenant ===
 
 impl Tenant {
-    fn new(name: &str, settings: &AccountSettings) -> Self {
+    fn new(settings: &AccountSettings, before: Option<&Self>) -> Self {
+        let unnamed = settings.api_key_hashes.iter().map(|hash| (UNNAMED, hash, &Scope::ALL[..]));
+        let named = settings.keys.iter().map(|key| (&*key.name, &key.hash, &*key.scopes));
         // What is no hash was refused when the settings were read, and here admits nobody.
-        let hashes = settings.api_key_hashes.iter().filter_map(|hash| hash.parse().ok()).collect();
-        let limiter = settings.request_rate.and_then(quota).map(RateLimiter::direct);
-        Self { account: Account(name.into()), is_operator: settings.admin, hashes, limiter }
+        let keys = unnamed.chain(named).filter_map(|(name, hash, scopes)| {
+            let (name, hash) = (name.to_owned(), hash.parse().ok()?);
+            Some(Arc::new(Key { name, hash, scopes: scopes.to_vec() }))
+        });
+        let same = before.filter(|tenant| tenant.settings.request_rate == settings.request_rate);
+        let limiter = match same {
+            Some(tenant) => tenant.limiter.clone(),
+            None => settings.request_rate.and_then(quota).map(RateLimiter::direct).map(Arc::new),
+        };
+        Self { settings: Arc::new(settings.clone()), keys: keys.collect(), limiter }
     }
 
     fn count_request(&self) -> Result<(), Problem> {
-        let Some(Err(until)) = self.limiter.as_ref().map(RateLimiter::check) else {
+        let Some(Err(until)) = self.limiter.as_ref().map(|limiter| limiter.check()) else {
             return Ok(());
         };
         let wait = until.wait_time_from(DefaultClock::default().now());
@@ -125,6 +188,44 @@ fn quota(rate: Rate) -> Option<Quota> {
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, key) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
+}
+
+// === impl Caller ===
+
+impl Caller {
+    /// The account.
+    pub(super) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The key, unless none is needed.
+    pub(super) fn key(&self) -> Option<&Key> {
+        self.key.as_deref()
+    }
+
+    /// Refuses what the key, or its account, may not do.
+    pub(super) fn may(&self, scope: Scope) -> Result<(), Problem> {
+        let forbidden = |detail| Problem::new(StatusCode::FORBIDDEN, "forbidden", detail);
+        if self.key.as_ref().is_some_and(|key| !key.scopes.contains(&scope)) {
+            return Err(forbidden(format!("This API key lacks the scope `{scope}`.")));
+        }
+        if scope == Scope::Admin && !self.is_operator {
+            let detail = "This concerns all accounts; only one with `admin` may do it.";
+            return Err(forbidden(detail.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    /// What stands for the key in the log: the beginning of its hash.
+    pub(super) fn fingerprint(&self) -> String {
+        let mut digits = hex(&self.hash.0);
+        digits.truncate(FINGERPRINT_DIGITS);
+        digits
+    }
 }
 
 // === impl KeyHash ===
@@ -160,99 +261,121 @@ fn nibble(digit: u8) -> Result<u8, InvalidHash> {
     value.ok_or(InvalidHash)
 }
 
-// === impl Account ===
-
-impl FromRequestParts<AppState> for Account {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        app.gate.admit(&parts.headers)
-    }
-}
-
-// === impl Operator ===
-
-impl FromRequestParts<AppState> for Operator {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        let account = app.gate.admit(&parts.headers)?;
-        if app.gate.is_operator(&account) {
-            return Ok(Self(account));
-        }
-        let detail = "This concerns all accounts; only one with `admin` may do it.";
-        Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::response::IntoResponse;
 
     use super::*;
-    use crate::api::digest::hex;
+    use crate::api::settings::KeySettings;
 
     fn hash_of(key: &str) -> String {
         format!("sha256:{}", hex(&sha256(key.as_bytes())))
     }
 
-    fn gate(rate: Option<&str>) -> Gate {
-        let account = |keys: &[&str]| AccountSettings {
+    fn account(keys: &[&str], rate: Option<&str>) -> AccountSettings {
+        AccountSettings {
             api_key_hashes: keys.iter().map(|key| hash_of(key)).collect(),
-            signing_secrets: Vec::new(),
-            admin: false,
             request_rate: rate.map(|rate| rate.parse().unwrap()),
-            recipients_max: None,
-            body_bytes_max: None,
-            batches_max: None,
-        };
-        Gate::new(&BTreeMap::from([
-            ("acme".to_owned(), account(&["one", "two"])),
-            ("zeta".to_owned(), account(&["three"])),
-        ]))
+            ..toml::from_str("").unwrap()
+        }
     }
 
-    fn admitted(gate: &Gate, header: &str) -> Result<String, StatusCode> {
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, header.parse().unwrap());
-        let answer = gate.admit(&headers);
-        answer.map(|account| account.0.to_string()).map_err(|no| no.into_response().status())
+    fn configured(rate: Option<&str>) -> BTreeMap<String, AccountSettings> {
+        BTreeMap::from([
+            ("acme".to_owned(), account(&["one", "two"], rate)),
+            ("zeta".to_owned(), account(&["three"], rate)),
+        ])
+    }
+
+    fn accounts(rate: Option<&str>) -> Accounts {
+        Accounts::new(&configured(rate))
+    }
+
+    fn headers(header: &str) -> HeaderMap {
+        HeaderMap::from_iter([(AUTHORIZATION, header.parse().unwrap())])
+    }
+
+    fn admitted(accounts: &Accounts, header: &str) -> Result<String, StatusCode> {
+        let answer = accounts.admit(&headers(header));
+        let name = |caller: Caller| caller.account().0.to_string();
+        answer.map(name).map_err(|no| no.into_response().status())
     }
 
     #[test]
     fn a_key_names_its_account() {
-        let gate = gate(None);
-        assert_eq!(admitted(&gate, "Bearer one").unwrap(), "acme");
-        assert_eq!(admitted(&gate, "bearer two").unwrap(), "acme");
-        assert_eq!(admitted(&gate, "Bearer  three ").unwrap(), "zeta");
+        let accounts = accounts(None);
+        assert_eq!(admitted(&accounts, "Bearer one").unwrap(), "acme");
+        assert_eq!(admitted(&accounts, "bearer two").unwrap(), "acme");
+        assert_eq!(admitted(&accounts, "Bearer  three ").unwrap(), "zeta");
     }
 
     #[test]
     fn anything_else_is_unauthorized() {
-        let gate = gate(None);
+        let accounts = accounts(None);
         let one = hash_of("one");
         for header in ["Bearer", "Bearer ", "Bearer on", "Bearer onee", "Basic one", "one", &one] {
-            assert_eq!(admitted(&gate, header), Err(StatusCode::UNAUTHORIZED), "{header}");
+            assert_eq!(admitted(&accounts, header), Err(StatusCode::UNAUTHORIZED), "{header}");
         }
-        assert!(gate.admit(&HeaderMap::new()).is_err());
+        assert!(accounts.admit(&HeaderMap::new()).is_err());
     }
 
     #[test]
     fn without_accounts_everyone_is_the_default_one() {
-        let gate = Gate::new(&BTreeMap::new());
-        assert_eq!(&*gate.admit(&HeaderMap::new()).unwrap().0, DEFAULT_ACCOUNT);
+        let caller = Accounts::new(&BTreeMap::new()).admit(&HeaderMap::new()).unwrap();
+        assert_eq!(&*caller.account().0, DEFAULT_ACCOUNT);
+        assert!(
+            caller.key().is_none() && Scope::ALL.into_iter().all(|scope| caller.may(scope).is_ok())
+        );
+    }
+
+    #[test]
+    fn a_key_may_be_used_for_its_scopes_and_an_admins_only_for_its_own() {
+        let mut configured = configured(None);
+        let key = |name: &str, scopes: &[Scope]| {
+            let (hash, scopes) = (hash_of(name), scopes.to_vec());
+            KeySettings { name: name.to_owned(), hash, scopes }
+        };
+        let acme = configured.get_mut("acme").unwrap();
+        acme.keys = vec![key("reader", &[Scope::Read]), key("boss", &[Scope::Admin])];
+        let accounts = Accounts::new(&configured);
+        let may = |key: &str| {
+            let caller = accounts.admit(&headers(&format!("Bearer {key}"))).unwrap();
+            Scope::ALL.map(|scope| caller.may(scope).is_ok())
+        };
+        assert_eq!(may("one"), [true, true, false], "the account has no `admin`");
+        assert_eq!(may("reader"), [false, true, false]);
+        assert_eq!(may("boss"), [false, false, false]);
+        configured.get_mut("acme").unwrap().admin = true;
+        accounts.replace(&configured);
+        let caller = accounts.admit(&headers("Bearer boss")).unwrap();
+        assert!(caller.may(Scope::Admin).is_ok() && caller.may(Scope::Read).is_err());
+        let key = caller.key().unwrap();
+        let hash = hash_of("boss");
+        assert_eq!((&*key.name, &*key.fingerprint()), ("boss", &hash["sha256:".len()..][..8]));
+    }
+
+    #[test]
+    fn accounts_that_are_replaced_have_no_more_requests_left_than_before() {
+        let accounts = accounts(Some("2/h"));
+        assert!(admitted(&accounts, "Bearer one").is_ok());
+        let mut configured = configured(Some("2/h"));
+        configured.insert("acme".to_owned(), account(&["two", "four"], Some("2/h")));
+        accounts.replace(&configured);
+        assert_eq!(admitted(&accounts, "Bearer one"), Err(StatusCode::UNAUTHORIZED));
+        assert_eq!(admitted(&accounts, "Bearer four"), Err(StatusCode::TOO_MANY_REQUESTS));
+        configured.insert("acme".to_owned(), account(&["four"], Some("3/h")));
+        accounts.replace(&configured);
+        assert_eq!(admitted(&accounts, "Bearer four").unwrap(), "acme", "another rate begins anew");
     }
 
     #[test]
     fn an_account_that_asks_too_often_is_told_when_to_ask_again() {
-        let gate = gate(Some("2/h"));
-        assert!(admitted(&gate, "Bearer one").is_ok());
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, "Bearer one".parse().unwrap());
-        let refused = gate.admit(&headers).unwrap_err().into_response();
+        let accounts = accounts(Some("2/h"));
+        assert!(admitted(&accounts, "Bearer one").is_ok());
+        let refused = accounts.admit(&headers("Bearer one")).unwrap_err().into_response();
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
         let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((1_700..=1_800).contains(&seconds), "{seconds}");
-        assert!(admitted(&gate, "Bearer three").is_ok(), "each account has its own rate");
+        assert!(admitted(&accounts, "Bearer three").is_ok(), "each account has its own rate");
     }
 }

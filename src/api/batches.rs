@@ -197,7 +197,6 @@ pub(super) async fn amend(
         }
         let becomes = submission::amended(&body, batch.spec.clone(), &app.rules(&account))?;
         if app.api.store.intake.amend(id, &batch.spec, &becomes).await? {
-            tracing::info!(batch.id = %id, account = &*account.0, "a batch that waits was changed");
             return resource(&app, &account, id).await.map(Json);
         }
     }
@@ -228,7 +227,6 @@ pub(super) async fn erase(
 ) -> Result<StatusCode, Problem> {
     Query::parse(&uri, &[])?;
     app.api.store.intake.erase(&account.0, id).await?;
-    tracing::info!(batch.id = %id, account = &*account.0, "a batch is to be erased");
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -8,7 +8,7 @@ mod retried;
 mod streamed;
 mod whole;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -225,8 +225,8 @@ impl App {
         }
     }
 
-    fn settings_of(&self, account: &Account) -> Option<&AccountSettings> {
-        self.api.accounts.get(&*account.0)
+    fn settings_of(&self, account: &Account) -> Option<Arc<AccountSettings>> {
+        self.api.accounts.settings_of(account)
     }
 
     fn draft(&self, account: &Account, spec: BatchSpec, key: Option<String>) -> Draft {

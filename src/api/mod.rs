@@ -1,14 +1,17 @@
 //! The HTTP API: one file per resource.
 //!
-//! A request passes `server`, which bounds its time and size; `auth`, which finds its account; and
-//! its resource, which asks the store's [`Intake`](crate::store::Intake) and
+//! A request passes `server`, which bounds its time and size; `access`, which finds its account and
+//! looks whether its key may do this, as the table in `calls` says; and its resource, which asks the store's [`Intake`](crate::store::Intake) and
 //! [`Reading`](crate::store::Reading) ports. Every answer that says no is a `problem`. Nothing is
 //! kept here between requests: any number of processes may serve.
 
+mod access;
+mod audit;
 mod auth;
 mod batches;
 mod body;
 mod callbacks;
+mod calls;
 mod create;
 mod digest;
 mod events;
@@ -39,20 +42,19 @@ mod writing;
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
-use axum::{Router, routing::get};
+use axum::{Router, middleware, routing::get};
 use http::{Method, StatusCode, Uri};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::{
-    auth::DEFAULT_ACCOUNT,
+    auth::{Accounts, DEFAULT_ACCOUNT},
     openapi::openapi_json,
     pings::Pings,
-    settings::{AccountSettings, ServerSettings},
+    settings::{AccountSettings, KeySettings, ServerSettings},
 };
 use self::{
-    auth::Gate,
     body::{LARGE_BODIES_MAX, LARGE_UPLOADS_MAX},
     pings::PINGS_MAX,
     problem::Problem,
@@ -77,7 +79,7 @@ pub struct Api {
     /// Where to listen, and the bounds of requests.
     pub server: ServerSettings,
     /// The accounts; everyone is the account `default` if there are none.
-    pub accounts: BTreeMap<String, AccountSettings>,
+    pub accounts: Arc<Accounts>,
     /// The providers, by name.
     pub providers: BTreeMap<String, ProviderFacts>,
     /// The provider of batches that name none.
@@ -114,7 +116,6 @@ type AppState = Arc<App>;
 
 struct App {
     api: Api,
-    gate: Gate,
     /// Places for large bodies.
     large_bodies: Arc<Semaphore>,
     /// Places for large bodies that are read by the piece.
@@ -179,7 +180,6 @@ fn router(api: Api, shutdown: CancellationToken) -> Router {
 /// `routes` with what every router has: answers for what is not there, and for panics.
 fn finished(routes: Router<AppState>, api: Api, shutdown: CancellationToken) -> Router {
     let app = App {
-        gate: Gate::new(&api.accounts),
         large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
         large_uploads: Arc::new(Semaphore::new(LARGE_UPLOADS_MAX)),
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
@@ -189,11 +189,13 @@ fn finished(routes: Router<AppState>, api: Api, shutdown: CancellationToken) -> 
         openapi: openapi_json(),
         api,
     };
+    let app = Arc::new(app);
     routes
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), access::guard))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(problem::panicked))
-        .with_state(Arc::new(app))
+        .with_state(app)
 }
 
 async fn no_such_path() -> Problem {

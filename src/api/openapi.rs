@@ -5,7 +5,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::header::CONTENT_TYPE;
+use http::{Method, header::CONTENT_TYPE};
 use utoipa::openapi::{
     Components, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
     ResponseBuilder,
@@ -13,12 +13,13 @@ use utoipa::openapi::{
     response::Response as ResponseObject,
     security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
 };
-use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    AppState, batches, callbacks, create, events, health, messages, metrics, pings, problem,
-    providers, replays, watch, webhooks, well_known,
+    AppState,
+    calls::{self, Access, Call},
+    problem, webhooks,
 };
+use crate::domain::scope::Scope;
 
 /// What the security scheme is called in the document.
 const SCHEME: &str = "api_key";
@@ -32,31 +33,7 @@ const GENERAL: [(&str, &str); 3] = [
 
 /// The calls that are in the document, and the document.
 pub(super) fn routes() -> (Router<AppState>, OpenApi) {
-    let (router, mut document) = OpenApiRouter::with_openapi(empty())
-        .routes(routes!(create::submit, batches::list))
-        .routes(routes!(batches::get, batches::amend, batches::erase))
-        .routes(routes!(watch::events))
-        .routes(routes!(batches::cancel))
-        .routes(routes!(batches::pause))
-        .routes(routes!(batches::resume))
-        .routes(routes!(create::retry))
-        .routes(routes!(messages::list))
-        .routes(routes!(messages::get))
-        .routes(routes!(callbacks::attempts))
-        .routes(routes!(replays::replay))
-        .routes(routes!(callbacks::list))
-        .routes(routes!(replays::replay_many))
-        .routes(routes!(pings::test))
-        .routes(routes!(events::feed))
-        .routes(routes!(providers::list))
-        .routes(routes!(providers::pause))
-        .routes(routes!(providers::resume))
-        .routes(routes!(well_known::webhook_keys))
-        .routes(routes!(health::live))
-        .routes(routes!(health::ready))
-        .routes(routes!(metrics::scrape))
-        .routes(routes!(published))
-        .split_for_parts();
+    let (router, mut document) = calls::described().split_for_parts();
     webhooks::describe(&mut document);
     complete(&mut document);
     (router, document)
@@ -78,7 +55,8 @@ pub(super) async fn published(State(app): State<AppState>) -> Response {
     ([(CONTENT_TYPE, "application/json")], app.openapi.clone()).into_response()
 }
 
-fn empty() -> OpenApi {
+/// The document without its calls.
+pub(super) fn empty() -> OpenApi {
     let license = LicenseBuilder::new()
         .name("MIT OR Apache-2.0")
         .identifier(Some("MIT OR Apache-2.0"))
@@ -100,25 +78,36 @@ fn complete(document: &mut OpenApi) {
     let components = document.components.get_or_insert_with(Components::new);
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("An API key. None is needed where no account is configured."))
+        .description(Some(
+            "An API key. Each call names the scope that the key must have: `submit`, `read` or \
+             `admin`. No key is needed where no account is configured.",
+        ))
         .build();
     components.add_security_scheme(SCHEME, SecurityScheme::Http(bearer));
     for (path, item) in &mut document.paths.paths {
-        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
-        for operation in operations.into_iter().flatten() {
-            if path.starts_with("/v1/") {
-                guard(operation);
+        let operations = [
+            (Method::GET, &mut item.get),
+            (Method::POST, &mut item.post),
+            (Method::PATCH, &mut item.patch),
+            (Method::DELETE, &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            let Some(operation) = operation else { continue };
+            if let Some(Access::Key(scope)) = Call::of(&method, path).map(|call| call.access) {
+                guard(operation, scope);
             }
             answer(operation, "default", "Anything else is a problem too.");
         }
     }
 }
 
-fn guard(operation: &mut Operation) {
-    operation.security = Some(vec![SecurityRequirement::new(SCHEME, [""; 0])]);
+/// Says what a key must have for this.
+fn guard(operation: &mut Operation, scope: Scope) {
+    operation.security = Some(vec![SecurityRequirement::new(SCHEME, [scope.word()])]);
     for (status, description) in GENERAL {
         answer(operation, status, description);
     }
+    answer(operation, "403", &format!("`forbidden`: the API key lacks the scope `{scope}`."));
 }
 
 fn answer(operation: &mut Operation, status: &str, description: &str) {
@@ -134,6 +123,7 @@ fn problem_response(description: &str) -> ResponseObject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::calls::CALLS;
 
     #[test]
     fn every_operation_has_a_summary_answers_and_the_problem_schema() {
@@ -147,11 +137,35 @@ mod tests {
                 let answers = operation["responses"].as_object().unwrap();
                 assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path}");
                 assert!(answers.contains_key("default"), "{method} {path}");
-                assert_eq!(operation["security"].is_array(), path.starts_with("/v1/"), "{path}");
             }
         }
         assert_eq!(operations, 26);
         assert_eq!(document["components"]["securitySchemes"][SCHEME]["scheme"], "bearer");
+    }
+
+    #[test]
+    fn every_operation_says_who_may_call_it_as_the_table_of_calls_does() {
+        let document: serde_json::Value = serde_json::from_str(&openapi_json()).unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let method = method.to_ascii_uppercase().parse().unwrap();
+                let call = Call::of(&method, path);
+                let call = call.unwrap_or_else(|| panic!("{method} {path} is not in the table"));
+                let security = match call.access {
+                    Access::Open => serde_json::Value::Null,
+                    Access::Key(scope) => serde_json::json!([{SCHEME: [scope.word()]}]),
+                };
+                assert_eq!(operation["security"], security, "{method} {path}");
+                let refuses = !operation["responses"]["403"].is_null();
+                assert_eq!(refuses, !security.is_null(), "{method} {path}");
+            }
+        }
+        let unbuilt = ["/v1/estimate", "/v1/receipts/{provider}", "/docs", "/"];
+        for call in &CALLS {
+            let method = call.method.as_str().to_ascii_lowercase();
+            let is_described = document["paths"][call.path][method].is_object();
+            assert_ne!(is_described, unbuilt.contains(&call.path), "{call:?}");
+        }
     }
 
     #[test]

@@ -32,6 +32,10 @@ pub(super) struct Problem {
     retry_after_s: Option<u64>,
 }
 
+/// A problem's code, which its response carries for the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) &'static str);
+
 // === impl Problem ===
 
 impl Problem {
@@ -128,6 +132,7 @@ impl IntoResponse for Problem {
         // Strings and numbers: nothing here can fail to render.
         let json = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = (self.status, json).into_response();
+        response.extensions_mut().insert(Code(self.code));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(seconds) = self.retry_after_s {

@@ -11,7 +11,7 @@ use http::Uri;
 
 use super::{
     App, AppState,
-    auth::{Account, Operator},
+    auth::Account,
     model::{ProblemBody, ProviderList, ProviderResource, ProviderState},
     params::Query,
     problem::Problem,
@@ -33,7 +33,7 @@ pub(super) async fn list(
 ) -> Result<Json<ProviderList>, Problem> {
     Query::parse(&uri, &[])?;
     let names: Vec<String> = app.api.providers.keys().cloned().collect();
-    let sees_all = app.gate.is_operator(&account);
+    let sees_all = app.api.accounts.is_operator(&account);
     let mut stats = app.api.store.reading.stats(&names).await?.providers;
     let resource = |name: &String| app.provider(name, stats.remove(name), sees_all);
     Ok(Json(ProviderList { providers: names.iter().filter_map(resource).collect() }))
@@ -42,13 +42,13 @@ pub(super) async fn list(
 /// Stop a provider
 ///
 /// At once and everywhere: nothing more leaves through it until it is resumed; what is in flight
-/// ends. Batches are accepted meanwhile, and wait. Needs an account with `admin`.
+/// ends. Batches are accepted meanwhile, and wait. Needs an account with `admin`, and a key with that scope.
 #[utoipa::path(
     post, path = "/v1/providers/{name}/pause", tag = "Providers",
     params(("name" = String, Path, description = "The provider's name.")),
     responses(
         (status = 200, description = "The provider is stopped, or was already.", body = ProviderResource),
-        (status = 403, description = "`forbidden`: the account has no `admin`.",
+        (status = 403, description = "`forbidden`: the account has no `admin`, or the key lacks the scope.",
             body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "There is no such provider.",
             body = ProblemBody, content_type = "application/problem+json"),
@@ -56,22 +56,22 @@ pub(super) async fn list(
 )]
 pub(super) async fn pause(
     State(app): State<AppState>,
-    operator: Operator,
+    account: Account,
     Path(name): Path<String>,
     uri: Uri,
 ) -> Result<Json<ProviderResource>, Problem> {
-    set_stopped(&app, &operator, &name, &uri, true).await
+    set_stopped(&app, &account, &name, &uri, true).await
 }
 
 /// Resume a provider
 ///
-/// A pause that the provider itself asked for goes on. Needs an account with `admin`.
+/// A pause that the provider itself asked for goes on. Needs an account with `admin`, and a key with that scope.
 #[utoipa::path(
     post, path = "/v1/providers/{name}/resume", tag = "Providers",
     params(("name" = String, Path, description = "The provider's name.")),
     responses(
         (status = 200, description = "The provider is not stopped any more.", body = ProviderResource),
-        (status = 403, description = "`forbidden`: the account has no `admin`.",
+        (status = 403, description = "`forbidden`: the account has no `admin`, or the key lacks the scope.",
             body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "There is no such provider.",
             body = ProblemBody, content_type = "application/problem+json"),
@@ -79,16 +79,16 @@ pub(super) async fn pause(
 )]
 pub(super) async fn resume(
     State(app): State<AppState>,
-    operator: Operator,
+    account: Account,
     Path(name): Path<String>,
     uri: Uri,
 ) -> Result<Json<ProviderResource>, Problem> {
-    set_stopped(&app, &operator, &name, &uri, false).await
+    set_stopped(&app, &account, &name, &uri, false).await
 }
 
 async fn set_stopped(
     app: &App,
-    operator: &Operator,
+    account: &Account,
     name: &str,
     uri: &Uri,
     stopped: bool,
@@ -101,7 +101,7 @@ async fn set_stopped(
     app.api.store.intake.set_stopped(name, stopped).await?;
     tracing::warn!(
         provider.name = name,
-        account = &*operator.0.0,
+        account = &*account.0,
         stopped,
         "a provider is stopped or resumed"
     );

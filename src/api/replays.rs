@@ -50,7 +50,6 @@ pub(super) async fn replay(
 ) -> Result<(StatusCode, Json<ReplayedEvent>), Problem> {
     Query::parse(&uri, &[])?;
     app.api.store.intake.replay(&account.0, id).await?;
-    tracing::info!(batch.id = %id, account = &*account.0, "the batch's callback is delivered again");
     let event = ReplayedEvent { id: id.event(), batch_id: id, state: CallbackState::Pending };
     Ok((StatusCode::ACCEPTED, Json(event)))
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::auth::KeyHash;
 use crate::domain::{
+    scope::Scope,
     signature::masked,
     units::{Rate, size, size_if_any, span},
 };
@@ -41,8 +42,8 @@ pub struct ServerSettings {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccountSettings {
-    /// The SHA-256 of each of its API keys: `sha256:` and 64 hexadecimal digits.
-    #[serde(deserialize_with = "key_hashes")]
+    /// The SHA-256 of each of its API keys that have all scopes: `sha256:` and 64 hexadecimal digits.
+    #[serde(default, deserialize_with = "key_hashes")]
     pub api_key_hashes: Vec<String>,
     /// What its callbacks are signed with instead of the secrets of the installation, each `whsec_`
     /// and base64.
@@ -64,6 +65,22 @@ pub struct AccountSettings {
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batches_max: Option<u32>,
+    /// Its API keys that have names and scopes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeySettings>,
+}
+
+/// An API key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeySettings {
+    /// What the log calls it.
+    pub name: String,
+    /// Its SHA-256: `sha256:` and 64 hexadecimal digits.
+    #[serde(deserialize_with = "key_hash")]
+    pub hash: String,
+    /// What it may be used for.
+    pub scopes: Vec<Scope>,
 }
 
 fn key_hashes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
@@ -72,6 +89,12 @@ fn key_hashes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>,
         hash.parse::<KeyHash>().map_err(de::Error::custom)?;
     }
     Ok(hashes)
+}
+
+fn key_hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let hash = String::deserialize(deserializer)?;
+    hash.parse::<KeyHash>().map_err(de::Error::custom)?;
+    Ok(hash)
 }
 
 #[cfg(test)]
@@ -85,6 +108,23 @@ mod tests {
         for bad in ["sha256:0a", &"0a".repeat(32), &format!("sha256:{}", "xy".repeat(32))] {
             let error = toml::from_str::<AccountSettings>(&format!("api_key_hashes = [\"{bad}\"]"));
             assert!(error.unwrap_err().to_string().contains("sha256:"), "{bad}");
+            let key = format!("[[keys]]\nname = \"a\"\nhash = \"{bad}\"\nscopes = [\"read\"]");
+            let error = toml::from_str::<AccountSettings>(&key);
+            assert!(error.unwrap_err().to_string().contains("sha256:"), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_has_a_name_a_hash_and_scopes_that_are_known() {
+        let read = |scopes: &str| {
+            let hash = "0a".repeat(32);
+            toml::from_str::<AccountSettings>(&format!(
+                "[[keys]]\nname = \"shop\"\nhash = \"sha256:{hash}\"\nscopes = {scopes}"
+            ))
+        };
+        let account = read("[\"submit\", \"read\"]").unwrap();
+        assert_eq!(account.keys[0].scopes, [Scope::Submit, Scope::Read]);
+        let error = read("[\"write\"]").unwrap_err().to_string();
+        assert!(error.contains("`write`") && error.contains("`submit`"), "{error}");
     }
 }

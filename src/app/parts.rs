@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::{Roles, service::Running, shutdown::Shutdown};
 use crate::{
-    api::{self, Api, Pings, ProviderFacts},
+    api::{self, Accounts, Api, Pings, ProviderFacts},
     callbacks::{Notifier, Pinger, Signers, secrets},
     clock::Clock,
     dispatch::{Lane, Worker, reaper},
@@ -28,6 +28,7 @@ pub(super) struct Parts {
     store: Store,
     lanes: Vec<Lane>,
     public_keys: Vec<PublicKey>,
+    accounts: Arc<Accounts>,
     metrics: Arc<Metrics>,
 }
 
@@ -65,7 +66,8 @@ impl Parts {
         });
         let lanes = lanes.collect::<anyhow::Result<_>>()?;
         let public_keys = secrets::public_keys(&settings.callbacks)?;
-        Ok(Self { settings, store, lanes, public_keys, metrics: Arc::default() })
+        let accounts = Arc::new(Accounts::new(&settings.accounts));
+        Ok(Self { settings, store, lanes, public_keys, accounts, metrics: Arc::default() })
     }
 
     /// Starts what `roles` ask for, and the reaper, which every process runs. Gives the address
@@ -107,6 +109,10 @@ impl Parts {
             let listener = listen("server.listen", self.settings.server.listen).await?;
             // What was port 0 has a number now, and links in answers and callbacks need it.
             self.settings.server.listen = listener.local_addr()?;
+            if self.settings.accounts.is_empty() {
+                let address = self.settings.server.listen;
+                tracing::warn!(%address, "no account is configured: the API asks for no key");
+            }
             let (api, soft) = (self.api(signers)?, shutdown.soft.clone());
             running.spawn(async move {
                 ("API", api::serve(api, listener, soft).await.map_err(anyhow::Error::from))
@@ -181,7 +187,7 @@ impl Parts {
             store: self.store.clone(),
             clock: Clock::system(),
             server,
-            accounts: settings.accounts.clone(),
+            accounts: Arc::clone(&self.accounts),
             providers: facts.collect(),
             default_provider: settings.default_provider.clone(),
             chunk_size: settings.worker.chunk_size,

@@ -5,6 +5,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{Args, Subcommand};
 
 use super::{Failure, print};
+use crate::domain::scope::Scope;
 
 /// Make API keys
 #[derive(Debug, Args)]
@@ -16,11 +17,21 @@ pub(super) struct Key {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a new API key: prints it once, with what to write into the configuration
-    #[command(after_help = "Example:\n  ringback key new acme")]
+    #[command(after_help = "Examples:\n  ringback key new acme\n  \
+                            ringback key new acme --name shop --scope submit --scope read")]
     New {
         /// The account that will use it: a-z, 0-9, `_` and `-`
-        #[arg(value_parser = account)]
+        #[arg(value_parser = is_name)]
         account: String,
+
+        /// What it may be used for, may be given more than once: submit, read or admin; for all if
+        /// none is given
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<Scope>,
+
+        /// What the log calls it; if no name is given, one is made of its hash
+        #[arg(long, requires = "scopes", value_parser = is_name)]
+        name: Option<String>,
     },
 }
 
@@ -28,18 +39,32 @@ enum Command {
 
 impl Key {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let Command::New { account } = self.command;
+        let Command::New { account, scopes, name } = self.command;
         let key = format!("rbk_{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
         let hash = hash(&key);
+        let section = if scopes.is_empty() {
+            format!("[accounts.{account}]\napi_key_hashes = [\"{hash}\"]\n")
+        } else {
+            let name = name.unwrap_or_else(|| format!("key-{}", &hash["sha256:".len()..][..8]));
+            named(&account, &name, &hash, &scopes)
+        };
         print(&format!(
             "API key, shown this once: {key}\n\
              \n\
              Its hash, for the configuration:\n\
              \n\
-             [accounts.{account}]\n\
-             api_key_hashes = [\"{hash}\"]\n"
+             {section}"
         ))
     }
+}
+
+/// The section of a key that has a name and scopes.
+fn named(account: &str, name: &str, hash: &str, scopes: &[Scope]) -> String {
+    let given = Scope::ALL.into_iter().filter(|scope| scopes.contains(scope));
+    let scopes = given.map(|scope| format!("\"{scope}\"")).collect::<Vec<_>>().join(", ");
+    format!(
+        "[[accounts.{account}.keys]]\nname = \"{name}\"\nhash = \"{hash}\"\nscopes = [{scopes}]\n"
+    )
 }
 
 /// What the configuration keeps of a key.
@@ -53,7 +78,7 @@ fn hash(key: &str) -> String {
     text
 }
 
-fn account(text: &str) -> Result<String, String> {
+fn is_name(text: &str) -> Result<String, String> {
     crate::settings::is_name(text)
         .then(|| text.to_owned())
         .ok_or_else(|| "a name has 1 to 64 characters of a-z, 0-9, `_` and `-`".to_owned())

@@ -19,6 +19,7 @@ pub mod recipient;
 pub mod record;
 pub mod retry;
 pub mod retry_after;
+pub mod scope;
 pub mod signature;
 pub mod signing_key;
 pub mod template;

@@ -1,5 +1,7 @@
 //! What fits its type and still makes no sense: limits, and keys that must agree with each other.
 
+mod accounts;
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -58,7 +60,7 @@ impl Settings {
         self.check_server(&mut findings);
         self.check_store_and_worker(&mut findings);
         self.check_callbacks(&mut findings);
-        self.check_accounts(&mut findings);
+        findings.check_accounts(&self.accounts);
         self.check_providers(&mut findings);
         if let Err(error) = self.log.parse_filter() {
             findings.error("log.filter", error);
@@ -180,17 +182,6 @@ impl Settings {
         {
             let detail = format!("{network} opens the metadata services of clouds, {METADATA}");
             findings.warn("callbacks.allow_networks", detail);
-        }
-    }
-
-    fn check_accounts(&self, findings: &mut Findings) {
-        for (name, account) in &self.accounts {
-            let key = format!("accounts.{name}");
-            findings.check_name(&key, name);
-            if account.api_key_hashes.is_empty() {
-                findings.warn(&key, "has no API key, so nobody can use it");
-            }
-            findings.check_secrets(&format!("{key}.signing_secrets"), &account.signing_secrets);
         }
     }
 

@@ -90,6 +90,26 @@ fn a_new_key_comes_with_its_hash_and_can_be_configured() {
 }
 
 #[test]
+fn a_new_key_with_scopes_comes_with_a_name_and_can_be_added_at_the_end() {
+    let new = |arguments: &[&str]| run(&[&["key", "new", "acme"], arguments].concat(), &[]);
+    let section =
+        |made: &Ran| made.out[made.out.find("[[accounts.acme.keys]]").unwrap()..].to_owned();
+    let shop = new(&["--name", "shop", "--scope", "read", "--scope", "submit", "--scope", "read"]);
+    assert_eq!(shop.code, 0, "{}", shop.err);
+    assert!(shop.out.contains("name = \"shop\"\n"), "{}", shop.out);
+    assert!(shop.out.ends_with("scopes = [\"submit\", \"read\"]\n"), "{}", shop.out);
+    let reader = new(&["--scope", "read"]);
+    let both = file(&[section(&shop), section(&reader)].concat());
+    let checked = run(&["config", "check", "--config", both.path().to_str().unwrap()], &[]);
+    assert_eq!((checked.code, checked.err.as_str()), (0, ""));
+    for wrong in
+        [&["--scope", "write"][..], &["--name", "shop"], &["--scope", "read", "--name", "S"]]
+    {
+        assert_eq!(new(wrong).code, 2, "{wrong:?}");
+    }
+}
+
+#[test]
 fn a_new_secret_can_be_configured_and_shown() {
     let made = run(&["secret", "new"], &[]);
     let secret = made.out.trim();

@@ -1,6 +1,7 @@
 //! The service as a whole, talked to as its users do: through its command line and its HTTP API,
 //! with a real redis-server, a provider and a callback receiver that keep books.
 
+mod accounts;
 mod api;
 mod audit;
 mod callback_hosts;

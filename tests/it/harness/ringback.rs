@@ -16,6 +16,7 @@ const LOG_BYTES_SHOWN: usize = 16 * 1024;
 /// A process to be started.
 pub(crate) struct Setup {
     command: Command,
+    config: NamedTempFile,
     api: Option<u16>,
     health: u16,
     roles: Vec<&'static str>,
@@ -24,6 +25,7 @@ pub(crate) struct Setup {
 /// A running process. Killed when dropped; its log is shown if the test fails.
 pub(crate) struct Ringback {
     command: Command,
+    _config: NamedTempFile,
     child: Child,
     log: NamedTempFile,
     api: Option<u16>,
@@ -36,6 +38,12 @@ impl Setup {
     /// Sets a key by its path, such as `worker.lease`.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         self.command.env(variable(key), value);
+        self
+    }
+
+    /// Has the process read this file of settings, which variables override.
+    pub(crate) fn file(self, toml: &str) -> Self {
+        std::fs::write(self.config.path(), toml).unwrap();
         self
     }
 
@@ -67,7 +75,8 @@ impl Setup {
         let log = NamedTempFile::new().unwrap();
         self.command.args(self.roles.iter().flat_map(|role| ["--role", role]));
         let child = spawn(&mut self.command, &log);
-        Ringback { command: self.command, child, log, api: self.api, health: self.health }
+        let Self { command, config, api, health, .. } = self;
+        Ringback { command, _config: config, child, log, api, health }
     }
 }
 
@@ -78,8 +87,10 @@ impl Ringback {
     pub(crate) fn on(store: &impl StoreUrl) -> Setup {
         let (api, health) = (free_port(), free_port());
         let mut command = command();
+        let config = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null());
-        let setup = Setup { command, api: Some(api), health, roles: Vec::new() };
+        command.arg("--config").arg(config.path());
+        let setup = Setup { command, config, api: Some(api), health, roles: Vec::new() };
         setup
             .set("store.url", &store.store_url())
             .set("server.listen", &format!("127.0.0.1:{api}"))

@@ -1,0 +1,185 @@
+//! Accounts: what their keys may be used for, how much they may do, and what the log says of it.
+
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Answer, Client, Ringback, key_hash},
+    scene::{Scene, accepted, batch, numbers},
+};
+
+/// A batch that is not there.
+const NOWHERE: &str = "bat_01M8504YGB5C2D44B7XT9Y7P00";
+
+/// The settings of a key: its text is its name.
+fn key(account: &str, name: &str, scopes: &[&str]) -> String {
+    let hash = key_hash(name);
+    format!(
+        "[[accounts.{account}.keys]]\nname = \"{name}\"\nhash = \"{hash}\"\nscopes = {scopes:?}\n"
+    )
+}
+
+fn is_refused(answer: &Answer, status: u16, code: &str) -> bool {
+    (answer.status, &answer.json()["code"]) == (status, &json!(code))
+}
+
+/// Makes a call of the document, with what its path needs.
+async fn call(client: &Client, method: &str, path: &str) -> Answer {
+    let path = path.replace("{id}", NOWHERE).replace("{index}", "0").replace("{name}", "nobody");
+    match method {
+        "get" => client.get(&path).await,
+        "delete" => client.delete(&path).await,
+        "patch" => client.patch(&path, &json!({})).await,
+        "post" => client.post(&path, &[], "{}").await,
+        other => panic!("{other} is no method of the API"),
+    }
+}
+
+/// The lines of the audit log: who asked for what, and what came of it.
+fn audit(ringback: &Ringback) -> Vec<Value> {
+    let log = ringback.log();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
+    lines.filter(|line| line["target"] == "ringback::audit").collect()
+}
+
+#[tokio::test]
+async fn each_call_needs_a_key_with_its_scope() {
+    let scopes = ["submit", "read", "admin"];
+    let keys: Vec<_> = scopes.iter().map(|scope| key("acme", scope, &[scope])).collect();
+    let file = format!("[accounts.acme]\nadmin = true\n{}", keys.concat());
+    let scene = Scene::start_with(|setup| setup.file(&file)).await;
+    let document = scene.client.get("/openapi.json").await.json();
+    let mut asked = [0; 3];
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let open = call(&scene.client, method, path).await;
+            let Some(needed) = operation["security"][0]["api_key"][0].as_str() else {
+                assert!(open.status < 300, "{method} {path}: {}", open.text);
+                continue;
+            };
+            assert!(is_refused(&open, 401, "unauthorized"), "{method} {path}: {}", open.text);
+            for (scope, asked) in scopes.iter().zip(&mut asked) {
+                let answer = call(&scene.client.with_key(scope), method, path).await;
+                if *scope == needed {
+                    assert!(![401, 403].contains(&answer.status), "{method} {path}");
+                    *asked += 1;
+                } else {
+                    assert!(is_refused(&answer, 403, "forbidden"), "{method} {path} as {scope}");
+                    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+                    assert!(detail.contains(&format!("`{needed}`")), "{detail}");
+                }
+            }
+        }
+    }
+    assert!(asked.iter().all(|calls| *calls >= 2), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_scope_is_no_way_into_another_account() {
+    let both = [key("acme", "one", &["submit", "read"]), key("zeta", "two", &["submit", "read"])];
+    let scene = Scene::start_with(|setup| setup.file(&both.concat())).await;
+    let id = accepted(&scene.client.with_key("one"), &batch(numbers(0..1))).await;
+    let zeta = scene.client.with_key("two");
+    let path = format!("/v1/batches/{id}");
+    assert!(is_refused(&zeta.get(&path).await, 404, "not_found"));
+    assert!(is_refused(&zeta.delete(&path).await, 404, "not_found"));
+}
+
+#[tokio::test]
+async fn what_clients_change_is_in_the_log_with_their_keys_names() {
+    let keys = [
+        key("acme", "shop-key", &["submit"]),
+        key("acme", "reader-key", &["read"]),
+        format!("[accounts.ops]\nadmin = true\napi_key_hashes = [\"{}\"]\n", key_hash("ops-key")),
+    ];
+    let scene = Scene::start_with(|setup| {
+        setup.file(&keys.concat()).set("log.format", "json").set("providers.carrier.rate", "1/s")
+    })
+    .await;
+    let key = |key: &str| scene.client.with_key(key);
+    let (shop, reader, ops) = (key("shop-key"), key("reader-key"), key("ops-key"));
+    let id = accepted(&shop, &batch(numbers(0..50))).await;
+    let cancel = format!("/v1/batches/{id}/cancel");
+    assert_eq!(reader.post(&cancel, &[], "").await.status, 403);
+    assert_eq!(ops.post(&cancel, &[], "").await.status, 404);
+    assert_eq!(scene.client.post(&cancel, &[], "").await.status, 401);
+    assert_eq!(shop.post(&cancel, &[], "").await.status, 200);
+    reader.wait_until_complete(&id, crate::harness::PATIENCE).await;
+    let states = json!({"states": ["canceled"]}).to_string();
+    let again = shop.post(&format!("/v1/batches/{id}/retry"), &[], states).await;
+    assert_eq!(again.status, 202, "{}", again.text);
+    assert_eq!(ops.post("/v1/providers/carrier/pause", &[], "").await.status, 200);
+    assert_eq!(ops.post("/v1/providers/no%0Abody/pause", &[], "").await.status, 404);
+
+    let written = audit(&scene.ringback);
+    let told = written.iter().map(|line| {
+        assert_eq!(line["message"], "a client asked for a change");
+        ["change", "result", "account", "key.name", "batch.id", "http.status", "code"].map(
+            |field| line[field].as_str().map_or_else(|| line[field].to_string(), str::to_owned),
+        )
+    });
+    let (id, none) = (id.as_str(), "null");
+    let new = again.batch_id();
+    let expected = [
+        ["submit a batch", "done", "acme", "shop-key", id, "202", none],
+        ["cancel a batch", "refused", "acme", "reader-key", id, "403", "forbidden"],
+        ["cancel a batch", "refused", "ops", "unnamed", id, "404", "not_found"],
+        ["cancel a batch", "done", "acme", "shop-key", id, "200", none],
+        ["try messages again", "done", "acme", "shop-key", &new, "202", none],
+        ["stop a provider", "done", "ops", "unnamed", none, "200", none],
+        ["stop a provider", "refused", "ops", "unnamed", none, "404", "not_found"],
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(written[4]["batch.parent"], id);
+    assert_eq!(
+        (&written[5]["provider.name"], &written[6]["provider.name"]),
+        (&json!("carrier"), &Value::Null)
+    );
+    assert_eq!(written[0]["key.fingerprint"], key_hash("shop-key")["sha256:".len()..][..8]);
+    let log = scene.ringback.log();
+    assert!(!log.contains(&key_hash("shop-key")["sha256:".len()..]), "a whole hash is in the log");
+}
+
+#[tokio::test]
+async fn a_change_whose_client_went_away_is_in_the_log_too() {
+    use tokio::io::AsyncWriteExt;
+    let scene = Scene::start_with(|setup| setup.set("log.format", "json")).await;
+    let mut client = tokio::net::TcpStream::connect(scene.ringback.address()).await.unwrap();
+    let head = "POST /v1/batches HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n\
+                Content-Length: 900\r\n\r\n{\"body\": \"Hi\"}\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    drop(client);
+    let line = crate::harness::eventually("the line", crate::harness::PATIENCE, async || {
+        audit(&scene.ringback).pop()
+    })
+    .await;
+    assert_eq!((&line["change"], &line["account"]), (&json!("submit a batch"), &json!("default")));
+    assert!(line["result"] == "unanswered" || line["code"] == "body_broken", "{line}");
+    assert_eq!(line["key.name"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_account_that_asks_too_often_is_told_when_to_come_back() {
+    let keys = [
+        format!("[accounts.acme]\nrequest_rate = \"2/h\"\n{}", key("acme", "one", &["read"])),
+        key("zeta", "two", &["read"]),
+    ];
+    let scene = Scene::start_with(|setup| setup.file(&keys.concat())).await;
+    let (acme, zeta) = (scene.client.with_key("one"), scene.client.with_key("two"));
+    assert_eq!(acme.get("/v1/batches").await.status, 200);
+    let refused = acme.get("/v1/batches").await;
+    assert!(is_refused(&refused, 429, "rate_limited"), "{}", refused.text);
+    assert_eq!(refused.header("content-type"), "application/problem+json");
+    let seconds: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1_700..=1_800).contains(&seconds), "{seconds}");
+    assert_eq!(zeta.get("/v1/batches").await.status, 200);
+    assert_eq!(scene.client.get("/v1/batches").await.status, 401);
+}
+
+#[tokio::test]
+async fn that_no_key_is_asked_for_is_warned_of() {
+    let warning = "no account is configured: the API asks for no key";
+    let open = Scene::start().await;
+    assert!(open.ringback.log().contains(warning));
+    let closed = Scene::start_with(|setup| setup.file(&key("acme", "one", &["read"]))).await;
+    assert!(!closed.ringback.log().contains(warning));
+}
