@@ -8,6 +8,7 @@
 mod audit;
 mod parts;
 pub mod receiving;
+mod reload;
 mod secrets;
 mod service;
 mod shutdown;
@@ -18,10 +19,11 @@ use tokio::runtime;
 
 pub use crate::store::Audited;
 pub use audit::{Outcome, audit};
+pub use reload::Source;
 pub use secrets::{InUse, KeyTexts, new_signing_key, new_signing_secret, signing_secrets};
 pub use service::Service;
 
-use self::shutdown::Shutdown;
+use self::{reload::Reloads, shutdown::Shutdown};
 use crate::settings::Settings;
 
 /// How long those who were cut short may take to notice.
@@ -49,10 +51,11 @@ pub enum Ending {
     Failed,
 }
 
-/// Runs `roles` until the process is asked to stop. Logs what goes wrong.
+/// Runs `roles` until the process is asked to stop. Logs what goes wrong. SIGHUP has `source` read the
+/// settings again.
 #[must_use]
-pub fn run(settings: Settings, roles: Roles) -> Ending {
-    match run_logged(settings, roles) {
+pub fn run(settings: Settings, roles: Roles, source: Source) -> Ending {
+    match run_logged(settings, roles, source) {
         Ok(ending) => ending,
         Err(error) => {
             tracing::error!("can't start: {error:#}");
@@ -67,16 +70,18 @@ pub fn openapi_json() -> String {
     crate::api::openapi_json()
 }
 
-fn run_logged(settings: Settings, roles: Roles) -> anyhow::Result<Ending> {
+fn run_logged(settings: Settings, roles: Roles, source: Source) -> anyhow::Result<Ending> {
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ending = runtime.block_on(serve(settings, roles));
+    let ending = runtime.block_on(serve(settings, roles, source));
     runtime.shutdown_timeout(CUT_TIMEOUT);
     ending
 }
 
-async fn serve(settings: Settings, roles: Roles) -> anyhow::Result<Ending> {
+async fn serve(settings: Settings, roles: Roles, source: Source) -> anyhow::Result<Ending> {
     let shutdown = Shutdown::on_signals(settings.worker.drain_timeout)?;
-    let ending = Service::start_under(settings, roles, shutdown).await?.ended().await;
+    let reloads = Reloads::of(source)?;
+    let mut service = Service::start_under(settings, roles, shutdown, Some(reloads)).await?;
+    let ending = service.ended().await;
     tracing::info!("stopped");
     Ok(ending)
 }

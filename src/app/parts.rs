@@ -6,7 +6,12 @@ use anyhow::Context;
 use async_trait::async_trait;
 use tokio::net::TcpListener;
 
-use super::{Roles, service::Running, shutdown::Shutdown};
+use super::{
+    Roles,
+    reload::{Changeable, Reloads},
+    service::Running,
+    shutdown::Shutdown,
+};
 use crate::{
     api::{self, Accounts, Api, Pings, ProviderFacts},
     callbacks::{Notifier, Pinger, Signers, secrets},
@@ -70,8 +75,8 @@ impl Parts {
         Ok(Self { settings, store, lanes, public_keys, accounts, metrics: Arc::default() })
     }
 
-    /// Starts what `roles` ask for, and the reaper, which every process runs. Gives the address
-    /// the API listens on, if it does.
+    /// Starts what `roles` ask for, and the reaper, which every process runs; `reloads` change what can
+    /// be meanwhile. Gives the address the API listens on, if it does.
     ///
     /// # Errors
     /// If an address can't be listened on, or the callbacks' settings can't serve. What was
@@ -79,11 +84,19 @@ impl Parts {
     pub(super) async fn start(
         mut self,
         roles: Roles,
+        reloads: Option<Reloads>,
         shutdown: &Shutdown,
         running: &mut Running,
     ) -> anyhow::Result<Option<SocketAddr>> {
         let signers = self.signers().await?;
         let api_address = self.start_listeners(roles, &signers, shutdown, running).await?;
+        if let Some(reloads) = reloads {
+            let (what, soft) = (self.changeable(), shutdown.soft.clone());
+            running.spawn(async move {
+                reloads.run(what, soft).await;
+                ("reloads", Ok(()))
+            });
+        }
         if roles.notifier {
             self.start_notifier(signers, shutdown, running)?;
         }
@@ -134,6 +147,10 @@ impl Parts {
         let accounts = accounts.map(|(name, account)| (name, &account.signing_secrets));
         let callbacks = &*self.store.callbacks;
         Ok(Signers::load(callbacks, &self.settings.callbacks, accounts).await?)
+    }
+
+    fn changeable(&self) -> Changeable {
+        Changeable { accounts: Arc::clone(&self.accounts), listen: self.settings.server.listen }
     }
 
     fn start_notifier(

@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::{
     CUT_TIMEOUT, Ending, Roles,
     parts::{Parts, store_rules},
+    reload::Reloads,
     shutdown::Shutdown,
 };
 use crate::{
@@ -45,11 +46,11 @@ impl Service {
     /// Nothing runs then.
     pub async fn start(settings: Settings, roles: Roles) -> anyhow::Result<Self> {
         let shutdown = Shutdown::on_request(settings.worker.drain_timeout);
-        Self::start_under(settings, roles, shutdown).await
+        Self::start_under(settings, roles, shutdown, None).await
     }
 
-    /// Starts `roles`, which run until `shutdown`. If that comes before the store has answered, it
-    /// is a service of which nothing runs.
+    /// Starts `roles`, which run until `shutdown`, with what `reloads` change meanwhile. If the
+    /// shutdown comes before the store has answered, it is a service of which nothing runs.
     ///
     /// # Errors
     /// As [`Service::start`].
@@ -57,13 +58,14 @@ impl Service {
         settings: Settings,
         roles: Roles,
         shutdown: Shutdown,
+        reloads: Option<Reloads>,
     ) -> anyhow::Result<Self> {
         announce(&settings, roles);
         let mut service =
             Self { running: Running::new(), api_address: None, failed: false, shutdown };
         let Some(store) = service.connect(&settings).await? else { return Ok(service) };
         let parts = Parts::new(settings, store)?;
-        match parts.start(roles, &service.shutdown, &mut service.running).await {
+        match parts.start(roles, reloads, &service.shutdown, &mut service.running).await {
             Ok(api_address) => {
                 service.api_address = api_address;
                 Ok(service)

@@ -1,5 +1,7 @@
 //! `ringback serve`: runs the server.
 
+use std::sync::Arc;
+
 use clap::{Args, ValueEnum};
 
 use super::{ConfigFile, Failure};
@@ -45,7 +47,8 @@ impl Serve {
         for warning in &findings.warnings {
             tracing::warn!("configuration: {warning}");
         }
-        let ending = app::run(settings, self.roles());
+        let (roles, file) = (self.roles(), self.config.path);
+        let ending = app::run(settings, roles, Arc::new(move || Settings::load(file.as_deref())));
         drop(flush);
         match ending {
             Ending::Orderly => Ok(()),

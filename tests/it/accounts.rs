@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, Client, Ringback, key_hash},
+    harness::{Answer, Client, PATIENCE, Redis, Ringback, eventually, key_hash},
     scene::{Scene, accepted, batch, numbers},
 };
 
@@ -103,7 +103,7 @@ async fn what_clients_change_is_in_the_log_with_their_keys_names() {
     assert_eq!(ops.post(&cancel, &[], "").await.status, 404);
     assert_eq!(scene.client.post(&cancel, &[], "").await.status, 401);
     assert_eq!(shop.post(&cancel, &[], "").await.status, 200);
-    reader.wait_until_complete(&id, crate::harness::PATIENCE).await;
+    reader.wait_until_complete(&id, PATIENCE).await;
     let states = json!({"states": ["canceled"]}).to_string();
     let again = shop.post(&format!("/v1/batches/{id}/retry"), &[], states).await;
     assert_eq!(again.status, 202, "{}", again.text);
@@ -148,10 +148,7 @@ async fn a_change_whose_client_went_away_is_in_the_log_too() {
                 Content-Length: 900\r\n\r\n{\"body\": \"Hi\"}\n";
     client.write_all(head.as_bytes()).await.unwrap();
     drop(client);
-    let line = crate::harness::eventually("the line", crate::harness::PATIENCE, async || {
-        audit(&scene.ringback).pop()
-    })
-    .await;
+    let line = eventually("the line", PATIENCE, async || audit(&scene.ringback).pop()).await;
     assert_eq!((&line["change"], &line["account"]), (&json!("submit a batch"), &json!("default")));
     assert!(line["result"] == "unanswered" || line["code"] == "body_broken", "{line}");
     assert_eq!(line["key.name"], Value::Null);
@@ -173,6 +170,70 @@ async fn an_account_that_asks_too_often_is_told_when_to_come_back() {
     assert!((1_700..=1_800).contains(&seconds), "{seconds}");
     assert_eq!(zeta.get("/v1/batches").await.status, 200);
     assert_eq!(scene.client.get("/v1/batches").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_key_is_replaced_without_a_restart() {
+    let [old, new] = ["old", "new"].map(|name| key("acme", name, &["read"]));
+    let scene = Scene::start_with(|setup| setup.file(&old)).await;
+    let status = async |key: &str| scene.client.with_key(key).get("/v1/batches").await.status;
+    let becomes = async |key: &str, wanted: u16| {
+        eventually("another answer", PATIENCE, async || {
+            (status(key).await == wanted).then_some(())
+        })
+        .await;
+    };
+    assert_eq!((status("old").await, status("new").await), (200, 401));
+    scene.ringback.reload(&[&*old, &new].concat());
+    becomes("new", 200).await;
+    assert_eq!(status("old").await, 200);
+    scene.ringback.reload(&new);
+    becomes("old", 401).await;
+    assert_eq!(status("new").await, 200);
+    // Scopes and limits change as well.
+    let scoped = key("acme", "new", &["submit"]);
+    scene.ringback.reload(&format!("[accounts.acme]\nrecipients_max = 1\n{scoped}"));
+    becomes("new", 403).await;
+    let two = scene.client.with_key("new").post_batch(&batch(numbers(0..2))).await;
+    assert_eq!(two.status, 422, "{}", two.text);
+}
+
+#[tokio::test]
+async fn a_configuration_that_can_not_be_used_changes_nothing() {
+    let good = key("acme", "one", &["read"]);
+    let scene = Scene::start_with(|setup| setup.file(&good)).await;
+    let twice = [&*good, &key("zeta", "one", &["read"])].concat();
+    let refusal = "the configuration can't be used and stays as it was";
+    for (times, (bad, told)) in [
+        ("[accounts.acme", ".toml"),
+        ("[accounts.acme]\nkees = []\n", "kees"),
+        (&*twice, "is the same key as"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        scene.ringback.reload(bad);
+        let log = eventually("a refusal", PATIENCE, async || {
+            let log = scene.ringback.log();
+            (log.matches(refusal).count() > times).then_some(log)
+        })
+        .await;
+        assert!(log.lines().last().unwrap().contains(told), "{told} is not in {log}");
+        assert_eq!(scene.client.with_key("one").get("/v1/batches").await.status, 200);
+        assert_eq!(scene.client.get("/v1/batches").await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_process_without_the_api_outlives_a_reload() {
+    let store = Redis::start().await;
+    let worker = Ringback::on(&store).role("worker").start().await;
+    worker.reload("");
+    eventually("the reload", PATIENCE, async || {
+        worker.log().contains("the configuration was read again").then_some(())
+    })
+    .await;
+    assert_eq!(worker.health().get("/healthz").await.status, 200);
 }
 
 #[tokio::test]

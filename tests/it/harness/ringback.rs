@@ -25,7 +25,7 @@ pub(crate) struct Setup {
 /// A running process. Killed when dropped; its log is shown if the test fails.
 pub(crate) struct Ringback {
     command: Command,
-    _config: NamedTempFile,
+    config: NamedTempFile,
     child: Child,
     log: NamedTempFile,
     api: Option<u16>,
@@ -76,7 +76,7 @@ impl Setup {
         self.command.args(self.roles.iter().flat_map(|role| ["--role", role]));
         let child = spawn(&mut self.command, &log);
         let Self { command, config, api, health, .. } = self;
-        Ringback { command, _config: config, child, log, api, health }
+        Ringback { command, config, child, log, api, health }
     }
 }
 
@@ -149,6 +149,12 @@ impl Ringback {
         self.kill();
         self.child = spawn(&mut self.command, &self.log);
         self.wait_until_ready().await;
+    }
+
+    /// Changes its file of settings, and has it read all of them again.
+    pub(crate) fn reload(&self, toml: &str) {
+        std::fs::write(self.config.path(), toml).unwrap();
+        signal("HUP", self.child.id());
     }
 
     /// Asks it to stop.
