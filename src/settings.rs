@@ -70,6 +70,7 @@ impl Settings {
     pub fn public_url(&self) -> String {
         match &self.server.public_url {
             Some(url) => url.trim_end_matches('/').to_owned(),
+            None if self.server.tls.is_some() => format!("https://{}", self.server.listen),
             None => format!("http://{}", self.server.listen),
         }
     }

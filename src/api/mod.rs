@@ -33,6 +33,7 @@ mod results;
 mod server;
 mod settings;
 mod submission;
+mod tls;
 mod unbuilt;
 mod upload;
 mod watch;
@@ -52,7 +53,8 @@ pub use self::{
     auth::{Accounts, DEFAULT_ACCOUNT},
     openapi::openapi_json,
     pings::Pings,
-    settings::{AccountSettings, KeySettings, ServerSettings},
+    settings::{AccountSettings, KeySettings, ServerSettings, TlsSettings},
+    tls::{Certificate, CertificateError},
 };
 use self::{
     body::{LARGE_BODIES_MAX, LARGE_UPLOADS_MAX},
@@ -78,6 +80,8 @@ pub struct Api {
     pub clock: Clock,
     /// Where to listen, and the bounds of requests.
     pub server: ServerSettings,
+    /// The certificate of the API's listener; plain HTTP if there is none.
+    pub certificate: Option<Arc<Certificate>>,
     /// The accounts; everyone is the account `default` if there are none.
     pub accounts: Arc<Accounts>,
     /// The providers, by name.
@@ -135,18 +139,21 @@ struct App {
 /// Serves the API on `listener` until `shutdown`, then lets open requests finish for 10 s.
 ///
 /// # Errors
-/// None for now; a listener that fails for good will be one.
+/// If TLS can't be spoken.
 pub async fn serve(api: Api, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
-    let settings = api.server.clone();
-    Server::new(router(api, shutdown.clone()), &settings).run(listener, shutdown).await;
+    let (settings, certificate) = (api.server.clone(), api.certificate.clone());
+    let mut server = Server::new(router(api, shutdown.clone()), &settings);
+    if let Some(certificate) = certificate {
+        server = server.with_tls(certificate.acceptor().map_err(io::Error::other)?);
+    }
+    server.run(listener, shutdown).await;
     Ok(())
 }
 
-/// Serves only `/metrics`, `/healthz` and `/readyz`, as [`serve`] does: for processes without the
-/// API's role.
+/// Serves only `/metrics`, `/healthz` and `/readyz`, as [`serve`] does, and always as plain HTTP.
 ///
 /// # Errors
-/// As [`serve`].
+/// None for now; a listener that fails for good will be one.
 pub async fn serve_metrics(
     api: Api,
     listener: TcpListener,

@@ -1,5 +1,6 @@
 //! The accept loop: bounded connections, bounded headers, bounded time, and a shutdown that lets
-//! open requests finish.
+//! open requests finish. Where it speaks TLS, a handshake has the time that headers have, and its
+//! connection's place.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -8,13 +9,15 @@ use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -39,11 +42,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Server {
     router: Router,
     http: http1::Builder,
+    tls: Option<TlsAcceptor>,
+    header_timeout: Duration,
     body_timeout: Duration,
     places: Arc<Semaphore>,
     open: GracefulShutdown,
     /// Ends what is still open once the time to finish is up.
     hard: CancellationToken,
+}
+
+/// A connection that was accepted.
+struct Connection {
+    router: Router,
+    http: http1::Builder,
+    body_timeout: Duration,
+    /// Tells it when the server stops, which waits for it.
+    watcher: Watcher,
 }
 
 // === impl Server ===
@@ -62,6 +76,8 @@ impl Server {
         Self {
             router,
             http,
+            tls: None,
+            header_timeout: settings.header_timeout,
             body_timeout: settings.body_timeout,
             places: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
             open: GracefulShutdown::new(),
@@ -69,10 +85,15 @@ impl Server {
         }
     }
 
+    /// The same over TLS.
+    pub(super) fn with_tls(self, tls: TlsAcceptor) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
     /// Accepts until `shutdown`, then lets open requests finish.
     pub(super) async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
         tokio::select! {
-            () = self.accept(&listener) => {}
+            () = self.accept(&listener, &shutdown) => {}
             () = shutdown.cancelled() => {}
         }
         drop(listener);
@@ -84,11 +105,11 @@ impl Server {
         self.hard.cancel();
     }
 
-    async fn accept(&self, listener: &TcpListener) {
+    async fn accept(&self, listener: &TcpListener, shutdown: &CancellationToken) {
         // The semaphore is never closed, so a place comes in the end.
         while let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
             match listener.accept().await {
-                Ok((stream, _)) => self.serve(stream, place),
+                Ok((stream, _)) => self.serve(stream, place, shutdown.clone()),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -98,22 +119,48 @@ impl Server {
         }
     }
 
-    fn serve(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    fn serve(&self, stream: TcpStream, place: OwnedSemaphorePermit, shutdown: CancellationToken) {
         // Answers are written whole; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
-        let (router, body_timeout) = (self.router.clone(), self.body_timeout);
-        let service = service_fn(move |request: Request<Incoming>| {
-            router.clone().oneshot(RequestBody::bound(request, body_timeout))
-        });
-        let io = TokioIo::new(BoundedWrites::new(stream, body_timeout));
-        let connection = self.open.watch(self.http.serve_connection(io, service));
+        let stream = BoundedWrites::new(stream, self.body_timeout);
+        let connection = Connection {
+            router: self.router.clone(),
+            http: self.http.clone(),
+            body_timeout: self.body_timeout,
+            watcher: self.open.watcher(),
+        };
+        let (tls, header_timeout) = (self.tls.clone(), self.header_timeout);
+        let served = async move {
+            let Some(tls) = tls else { return connection.serve(stream).await };
+            let handshake = timeout(header_timeout, tls.accept(stream));
+            match shutdown.run_until_cancelled(handshake).await {
+                Some(Ok(Ok(stream))) => connection.serve(stream).await,
+                Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),
+                Some(Err(_)) => tracing::debug!("a TLS handshake took too long"),
+                None => {}
+            }
+        };
         let hard = self.hard.clone();
         tokio::spawn(async move {
             let _place = place;
-            if let Some(Err(error)) = hard.run_until_cancelled(connection).await {
-                tracing::debug!(%error, "a connection ended early");
-            }
+            hard.run_until_cancelled(served).await;
         });
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Answers the requests that come by `stream`, until it is closed or the server stops.
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        let Self { router, http, body_timeout, watcher } = self;
+        let service = service_fn(move |request: Request<Incoming>| {
+            router.clone().oneshot(RequestBody::bound(request, body_timeout))
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%error, "a connection ended early");
+        }
     }
 }
 
@@ -168,6 +215,7 @@ mod tests {
             header_timeout: Duration::from_millis(300),
             body_timeout: Duration::from_millis(300),
             connections_max,
+            tls: None,
         };
         let places = Arc::new(Semaphore::new(2));
         let router = Router::new()

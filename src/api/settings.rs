@@ -1,6 +1,6 @@
 //! The `[server]` and `[accounts.…]` sections.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -36,6 +36,19 @@ pub struct ServerSettings {
     pub body_timeout: Duration,
     /// The most connections at once; further ones wait.
     pub connections_max: u32,
+    /// TLS on the API's listener; plain HTTP if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSettings>,
+}
+
+/// The certificate of a listener.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// A file with the certificate and those that lead to a known one, as PEM.
+    pub certificate: PathBuf,
+    /// A file with its private key, as PEM.
+    pub key: PathBuf,
 }
 
 /// A tenant.

@@ -13,7 +13,7 @@ use super::{
     shutdown::Shutdown,
 };
 use crate::{
-    api::{self, Accounts, Api, Pings, ProviderFacts},
+    api::{self, Accounts, Api, Certificate, Pings, ProviderFacts},
     callbacks::{Notifier, Pinger, Signers, secrets},
     clock::Clock,
     dispatch::{Lane, Worker, reaper},
@@ -34,6 +34,8 @@ pub(super) struct Parts {
     lanes: Vec<Lane>,
     public_keys: Vec<PublicKey>,
     accounts: Arc<Accounts>,
+    /// That of the API's listener, in a process that has one.
+    certificate: Option<Arc<Certificate>>,
     metrics: Arc<Metrics>,
 }
 
@@ -72,15 +74,16 @@ impl Parts {
         let lanes = lanes.collect::<anyhow::Result<_>>()?;
         let public_keys = secrets::public_keys(&settings.callbacks)?;
         let accounts = Arc::new(Accounts::new(&settings.accounts));
-        Ok(Self { settings, store, lanes, public_keys, accounts, metrics: Arc::default() })
+        let (certificate, metrics) = (None, Arc::default());
+        Ok(Self { settings, store, lanes, public_keys, accounts, certificate, metrics })
     }
 
     /// Starts what `roles` ask for, and the reaper, which every process runs; `reloads` change what can
     /// be meanwhile. Gives the address the API listens on, if it does.
     ///
     /// # Errors
-    /// If an address can't be listened on, or the callbacks' settings can't serve. What was
-    /// started before runs on.
+    /// If an address can't be listened on, or the certificate or the callbacks' settings can't serve.
+    /// What was started before runs on.
     pub(super) async fn start(
         mut self,
         roles: Roles,
@@ -119,6 +122,8 @@ impl Parts {
         running: &mut Running,
     ) -> anyhow::Result<Option<SocketAddr>> {
         if roles.api {
+            let certificate = self.settings.server.tls.as_ref().map(Certificate::load);
+            self.certificate = certificate.transpose()?.map(Arc::new);
             let listener = listen("server.listen", self.settings.server.listen).await?;
             // What was port 0 has a number now, and links in answers and callbacks need it.
             self.settings.server.listen = listener.local_addr()?;
@@ -150,7 +155,11 @@ impl Parts {
     }
 
     fn changeable(&self) -> Changeable {
-        Changeable { accounts: Arc::clone(&self.accounts), listen: self.settings.server.listen }
+        Changeable {
+            accounts: Arc::clone(&self.accounts),
+            certificate: self.certificate.clone(),
+            listen: self.settings.server.listen,
+        }
     }
 
     fn start_notifier(
@@ -204,6 +213,7 @@ impl Parts {
             store: self.store.clone(),
             clock: Clock::system(),
             server,
+            certificate: self.certificate.clone(),
             accounts: Arc::clone(&self.accounts),
             providers: facts.collect(),
             default_provider: settings.default_provider.clone(),

@@ -32,6 +32,7 @@ pub async fn serve(routes: Router, listener: TcpListener, shutdown: Cancellation
         header_timeout: PIECE_TIMEOUT,
         body_timeout: PIECE_TIMEOUT,
         connections_max: CONNECTIONS_MAX,
+        tls: None,
     };
     api::serve_routes(routes, &settings, listener, shutdown).await;
 }

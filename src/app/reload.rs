@@ -1,7 +1,8 @@
 //! SIGHUP: the configuration is read again, and what can change while a process runs is changed.
 //!
 //! All of it or nothing: a configuration that can't be read, or makes no sense, changes nothing. What
-//! takes effect are the accounts: their keys, scopes and limits. Anything else takes a restart.
+//! takes effect are the accounts, with their keys, scopes and limits, and the certificate of the API's
+//! listener. Anything else takes a restart.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -9,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::Accounts,
+    api::{Accounts, Certificate},
     settings::{Settings, SettingsError},
 };
 
@@ -25,6 +26,8 @@ pub(super) struct Reloads {
 /// What a reload changes.
 pub(super) struct Changeable {
     pub(super) accounts: Arc<Accounts>,
+    /// None if the process has no API, or one that speaks plain HTTP, which stays so.
+    pub(super) certificate: Option<Arc<Certificate>>,
     /// Where the API listens, which stays so.
     pub(super) listen: SocketAddr,
 }
@@ -66,13 +69,19 @@ impl Changeable {
         if !findings.errors.is_empty() {
             return refused(&findings.errors.join("; "));
         }
+        if let (Some(certificate), Some(tls)) = (&self.certificate, &settings.server.tls)
+            && let Err(error) = certificate.replace(tls)
+        {
+            return refused(&error);
+        }
         for warning in &findings.warnings {
             tracing::warn!("configuration: {warning}");
         }
         self.accounts.replace(&settings.accounts);
         tracing::info!(
             accounts = settings.accounts.len(),
-            "the configuration was read again: accounts are as it says, anything else takes a restart"
+            "the configuration was read again: accounts and the certificate are as it says, anything \
+             else takes a restart"
         );
     }
 }

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::Settings;
 use crate::{
+    api::Certificate,
     domain::{
         chunk::CHUNK_MESSAGES_MAX, ids::PARTITIONS_MAX, signature::SigningSecret,
         signing_key::SigningKey,
@@ -75,6 +76,12 @@ impl Settings {
         findings.at_least("server.connections_max", server.connections_max > 0);
         findings.at_least("server.header_timeout", !server.header_timeout.is_zero());
         findings.at_least("server.body_timeout", !server.body_timeout.is_zero());
+        if let Some(Err(error)) = server.tls.as_ref().map(Certificate::load) {
+            // No error: others than the API need no key, and may not have it.
+            findings
+                .warnings
+                .push(format!("{error}; a process with the role api can't start here"));
+        }
         if self.accounts.is_empty() && !server.listen.ip().is_loopback() {
             let detail = format!(
                 "{} can be reached from elsewhere, and no account is configured: the API would ask \

@@ -29,4 +29,5 @@ mod scene;
 mod send;
 mod signing;
 mod store;
+mod tls;
 mod watching;
