@@ -1,5 +1,6 @@
 //! Every call of the API: its handler, who may make it, and what it changes.
 
+use axum::{Router, routing::get};
 use http::Method;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -29,6 +30,15 @@ pub(super) enum Access {
     Open,
     /// Who has a key with this scope; everyone, where no account is configured.
     Key(Scope),
+}
+
+/// Where the metrics are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MetricsAt {
+    /// With the API.
+    Api,
+    /// On a listener of their own, and nowhere else.
+    OwnListener,
 }
 
 /// The calls: those of [`described`], and those that [`unbuilt`](super::unbuilt) stands for. One that
@@ -67,8 +77,8 @@ pub(super) static CALLS: [Call; 30] = [
 ];
 
 /// The calls that are in the document.
-pub(super) fn described() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(openapi::empty())
+pub(super) fn described(metrics_at: MetricsAt) -> OpenApiRouter<AppState> {
+    let router = OpenApiRouter::with_openapi(openapi::empty())
         .routes(routes!(create::submit, batches::list))
         .routes(routes!(batches::get, batches::amend, batches::erase))
         .routes(routes!(watch::events))
@@ -90,8 +100,19 @@ pub(super) fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(well_known::webhook_keys))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
-        .routes(routes!(metrics::scrape))
-        .routes(routes!(openapi::published))
+        .routes(routes!(openapi::published));
+    match metrics_at {
+        MetricsAt::Api => router.routes(routes!(metrics::scrape)),
+        MetricsAt::OwnListener => router,
+    }
+}
+
+/// What a listener for metrics serves: what tells how the process is.
+pub(super) fn of_process() -> Router<AppState> {
+    Router::new()
+        .route("/metrics", get(metrics::scrape))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
 }
 
 const fn open(path: &'static str) -> Call {

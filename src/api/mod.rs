@@ -43,7 +43,7 @@ mod writing;
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
-use axum::{Router, middleware, routing::get};
+use axum::{Router, middleware};
 use http::{Method, StatusCode, Uri};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,7 @@ pub use self::{
 };
 use self::{
     body::{LARGE_BODIES_MAX, LARGE_UPLOADS_MAX},
+    calls::MetricsAt,
     pings::PINGS_MAX,
     problem::Problem,
     results::STREAMS_MAX,
@@ -150,7 +151,8 @@ pub async fn serve(api: Api, listener: TcpListener, shutdown: CancellationToken)
     Ok(())
 }
 
-/// Serves only `/metrics`, `/healthz` and `/readyz`, as [`serve`] does, and always as plain HTTP.
+/// Serves only `/metrics`, `/healthz` and `/readyz`, as [`serve`] does, and always as plain HTTP. An API
+/// that is served with the same `server.metrics_listen` has no `/metrics` then.
 ///
 /// # Errors
 /// None for now; a listener that fails for good will be one.
@@ -160,11 +162,8 @@ pub async fn serve_metrics(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let settings = api.server.clone();
-    let routes = Router::new()
-        .route("/metrics", get(metrics::scrape))
-        .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready));
-    Server::new(finished(routes, api, shutdown.clone()), &settings).run(listener, shutdown).await;
+    let router = finished(calls::of_process(), String::new(), api, shutdown.clone());
+    Server::new(router, &settings).run(listener, shutdown).await;
     Ok(())
 }
 
@@ -181,11 +180,21 @@ pub async fn serve_routes(
 }
 
 fn router(api: Api, shutdown: CancellationToken) -> Router {
-    finished(openapi::routes().0.merge(unbuilt::routes()), api, shutdown)
+    let metrics_at = match api.server.metrics_listen {
+        Some(_) => MetricsAt::OwnListener,
+        None => MetricsAt::Api,
+    };
+    let (routes, document) = openapi::routes(metrics_at);
+    finished(routes.merge(unbuilt::routes()), openapi::rendered(&document), api, shutdown)
 }
 
 /// `routes` with what every router has: answers for what is not there, and for panics.
-fn finished(routes: Router<AppState>, api: Api, shutdown: CancellationToken) -> Router {
+fn finished(
+    routes: Router<AppState>,
+    openapi: String,
+    api: Api,
+    shutdown: CancellationToken,
+) -> Router {
     let app = App {
         large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
         large_uploads: Arc::new(Semaphore::new(LARGE_UPLOADS_MAX)),
@@ -193,7 +202,7 @@ fn finished(routes: Router<AppState>, api: Api, shutdown: CancellationToken) -> 
         pings: Semaphore::new(PINGS_MAX),
         watches: Watches::new(api.store.reading.clone()),
         shutdown,
-        openapi: openapi_json(),
+        openapi,
         api,
     };
     let app = Arc::new(app);

@@ -16,7 +16,7 @@ use utoipa::openapi::{
 
 use super::{
     AppState,
-    calls::{self, Access, Call},
+    calls::{self, Access, Call, MetricsAt},
     problem, webhooks,
 };
 use crate::domain::scope::Scope;
@@ -32,8 +32,8 @@ const GENERAL: [(&str, &str); 3] = [
 ];
 
 /// The calls that are in the document, and the document.
-pub(super) fn routes() -> (Router<AppState>, OpenApi) {
-    let (router, mut document) = calls::described().split_for_parts();
+pub(super) fn routes(metrics_at: MetricsAt) -> (Router<AppState>, OpenApi) {
+    let (router, mut document) = calls::described(metrics_at).split_for_parts();
     webhooks::describe(&mut document);
     complete(&mut document);
     (router, document)
@@ -42,8 +42,13 @@ pub(super) fn routes() -> (Router<AppState>, OpenApi) {
 /// The `OpenAPI` document as JSON.
 #[must_use]
 pub fn openapi_json() -> String {
-    // The document is made of strings and maps of strings: it always renders.
-    routes().1.to_pretty_json().unwrap_or_default()
+    rendered(&routes(MetricsAt::Api).1)
+}
+
+/// The document as JSON.
+pub(super) fn rendered(document: &OpenApi) -> String {
+    // It is made of strings and maps of strings: it always renders.
+    document.to_pretty_json().unwrap_or_default()
 }
 
 /// Read this document

@@ -90,6 +90,9 @@ impl Settings {
             );
             findings.error("server.listen", detail);
         }
+        if server.metrics_listen.is_some_and(|at| at == server.listen && at.port() != 0) {
+            findings.error("server.metrics_listen", "must be another address than server.listen");
+        }
         match &server.public_url {
             Some(url) if !is_public_url(url) => {
                 let detail = format!(
@@ -296,6 +299,7 @@ mod tests {
             ("server.public_url", "SERVER__PUBLIC_URL", "ftp://example.com"),
             ("server.public_url", "SERVER__PUBLIC_URL", "https://example.com/?a=1"),
             ("server.connections_max", "SERVER__CONNECTIONS_MAX", "0"),
+            ("server.metrics_listen", "SERVER__METRICS_LISTEN", "127.0.0.1:8080"),
             ("store.url", "STORE__URL", "mysql://127.0.0.1"),
             ("store.partitions", "STORE__PARTITIONS", "0"),
             ("worker.chunk_size", "WORKER__CHUNK_SIZE", "0"),

@@ -166,6 +166,26 @@ async fn roles_are_split_over_processes() {
 }
 
 #[tokio::test]
+async fn metrics_have_a_listener_of_their_own_where_one_is_set() {
+    let redis = Redis::start().await;
+    let address = format!("127.0.0.1:{}", free_port());
+    let setup = Ringback::on(&redis).set("accounts.acme.api_key_hashes", &key_hash(KEY));
+    let ringback = setup.set("server.metrics_listen", &address).start().await;
+    let (api, own) = (ringback.client(), Client::of(&format!("http://{address}")));
+    assert!(own.get("/metrics").await.text.contains("ringback_store_up 1"));
+    assert_eq!(api.get("/metrics").await.status, 404);
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!((own.get(path).await.status, api.get(path).await.status), (200, 200), "{path}");
+    }
+    // It answers nothing else, whoever asks.
+    for path in ["/v1/batches", "/openapi.json", "/"] {
+        assert_eq!(own.with_key(KEY).get(path).await.status, 404, "{path}");
+    }
+    let document = api.get("/openapi.json").await.json();
+    assert!(document["paths"]["/metrics"].is_null() && document["paths"]["/healthz"].is_object());
+}
+
+#[tokio::test]
 async fn a_process_that_stood_still_goes_on() {
     let redis = Redis::start().await;
     let ringback = Ringback::start(&redis).await;

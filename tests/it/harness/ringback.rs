@@ -71,6 +71,8 @@ impl Setup {
     pub(crate) fn spawn(mut self) -> Ringback {
         if !self.roles.is_empty() && !self.roles.contains(&"api") {
             self.api = None;
+            let address = format!("127.0.0.1:{}", self.health);
+            self.command.env(variable("server.metrics_listen"), address);
         }
         let log = NamedTempFile::new().unwrap();
         self.command.args(self.roles.iter().flat_map(|role| ["--role", role]));
@@ -94,7 +96,6 @@ impl Ringback {
         setup
             .set("store.url", &store.store_url())
             .set("server.listen", &format!("127.0.0.1:{api}"))
-            .set("server.metrics_listen", &format!("127.0.0.1:{health}"))
             .set("callbacks.allow_private_networks", "true")
             .set("log.filter", "info,ringback=debug")
     }
@@ -119,9 +120,10 @@ impl Ringback {
         Client::of(&format!("http://{}", self.address()))
     }
 
-    /// A client of what every process answers: metrics and health.
+    /// A client of what every process answers: metrics and health. One without the API has a listener
+    /// for them.
     pub(crate) fn health(&self) -> Client {
-        Client::of(&format!("http://127.0.0.1:{}", self.health))
+        Client::of(&format!("http://127.0.0.1:{}", self.api.unwrap_or(self.health)))
     }
 
     /// Waits until it says that it is ready.
