@@ -29,6 +29,19 @@ struct Origin<'a>(Option<&'a str>);
 // === impl SettingsError ===
 
 impl SettingsError {
+    /// A file that is no TOML. Where it breaks is told, and not the line, which may hold a secret.
+    pub(super) fn broken(error: &ConfigError) -> Self {
+        let text = error.to_string();
+        let is_quote = |line: &&str| {
+            line.trim_start()
+                .trim_start_matches(|c: char| c.is_ascii_digit())
+                .trim_start()
+                .starts_with('|')
+        };
+        let told: Vec<_> = text.lines().filter(|line| !is_quote(line)).map(str::trim).collect();
+        Self::Unreadable(told.join(" "))
+    }
+
     /// Translates an error of the crate `config` about what stands in `tree`.
     pub(super) fn explain(error: ConfigError, tree: &Value) -> Self {
         match error {

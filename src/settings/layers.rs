@@ -36,7 +36,7 @@ impl Layers {
         let merged = layers.add_source(Environment::read(variables)?).build();
         match merged.and_then(|config| config.collect()) {
             Ok(tree) => Ok(Self(Value::new(None, tree))),
-            Err(error) => Err(SettingsError::Unreadable(error.to_string())),
+            Err(error) => Err(SettingsError::broken(&error)),
         }
     }
 
@@ -136,7 +136,9 @@ mod tests {
 
     #[test]
     fn what_is_no_toml_and_what_is_not_there_say_so() {
-        assert!(error("[worker\n", &[]).contains(".toml"));
+        let broken = error("[callbacks]\nsigning_secrets = [\"whsec_hush\n", &[]);
+        assert!(broken.contains("line 2, ") && broken.contains(".toml"), "{broken}");
+        assert!(!broken.contains("hush") && !broken.contains('\n'), "{broken}");
         let missing = Layers::read(Some(Path::new("/nowhere/ringback.toml")), []).unwrap_err();
         assert_eq!(missing.to_string(), "there is no file /nowhere/ringback.toml");
     }
