@@ -107,11 +107,12 @@ enum Received {
         (status = 415, description = "`unsupported_media_type` or `unsupported_encoding`.",
             body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_batches`: the account has as many under way as it may. \
-            `rate_limited`.",
+            `daily_limit`: it has had as many recipients today. `rate_limited`.",
             body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_request` with every field that is wrong, at most 100; \
             `invalid_recipients`, `template_invalid`, `callback_url_forbidden`, `unknown_provider`, \
-            `not_supported`, `idempotency_key_invalid`, `idempotency_key_reused`.",
+            `not_supported`, `idempotency_key_invalid`, `idempotency_key_reused`; `daily_limit`: the \
+            batch has more recipients than the account may have in a day.",
             body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -227,6 +228,11 @@ impl App {
 
     fn settings_of(&self, account: &Account) -> Option<Arc<AccountSettings>> {
         self.api.accounts.settings_of(account)
+    }
+
+    /// The most recipients that the account may have in a day.
+    fn daily_max(&self, account: &Account) -> Option<u64> {
+        self.settings_of(account)?.daily_recipients_max
     }
 
     fn draft(&self, account: &Account, spec: BatchSpec, key: Option<String>) -> Draft {

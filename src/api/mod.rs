@@ -13,6 +13,7 @@ mod body;
 mod callbacks;
 mod calls;
 mod create;
+mod day;
 mod digest;
 mod events;
 mod health;

@@ -71,6 +71,9 @@ pub struct AccountSettings {
     /// The most recipients in one batch; no limit if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipients_max: Option<u32>,
+    /// The most recipients in a day, by UTC, over all processes; no limit if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub daily_recipients_max: Option<u64>,
     /// The most that the body of a batch may come to, in bytes; the server's limits if absent.
     #[serde(default, with = "size_if_any", skip_serializing_if = "Option::is_none")]
     pub body_bytes_max: Option<u64>,

@@ -20,7 +20,11 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{digest::Sha256, problem::Problem};
+use super::{
+    day::{self, DayLimit},
+    digest::Sha256,
+    problem::Problem,
+};
 use crate::{
     domain::{chunk::NewChunk, ids::BatchId},
     store::{Draft, Intake, IntakeError, Opened, Seal, StoreError, Upload},
@@ -73,6 +77,8 @@ pub(super) struct Uploading {
     calls: JoinSet<Result<(), IntakeError>>,
     /// When the lease is to be renewed, unless a call begins before.
     renew_at: Instant,
+    /// How many recipients the account may have that day, if there is a limit.
+    day: Option<DayLimit>,
     abandon: Abandon,
 }
 
@@ -83,17 +89,26 @@ struct Abandon {
     armed: bool,
 }
 
-/// Opens the upload of `draft`.
+/// Opens the upload of `draft`, whose account may have so many recipients a day.
 ///
 /// # Errors
 /// [`Problem`]: then nothing is open.
-pub(super) async fn open(intake: &Arc<dyn Intake>, draft: &Draft) -> Result<Opening, Problem> {
+pub(super) async fn open(
+    intake: &Arc<dyn Intake>,
+    draft: &Draft,
+    daily_max: Option<u64>,
+) -> Result<Opening, Problem> {
     let upload = Upload { id: draft.id, token: draft.token };
     let mut abandon = Abandon { intake: Arc::clone(intake), upload, armed: true };
     match repeated(|| intake.open(draft).err_into()).await.result.map_err(refused)? {
         Opened::New(upload) => {
             abandon.upload = upload;
-            Ok(Opening::New(Box::new(Uploading::new(abandon))))
+            let mut uploading = Uploading::new(abandon);
+            if let Some(daily_max) = daily_max {
+                let account = &draft.spec.account;
+                uploading.day = Some(DayLimit::look(&**intake, account, daily_max).await?);
+            }
+            Ok(Opening::New(Box::new(uploading)))
         }
         Opened::UnderWay => {
             abandon.armed = false;
@@ -125,14 +140,20 @@ impl Uploading {
     fn new(abandon: Abandon) -> Self {
         let (group, calls) = (Vec::new(), JoinSet::new());
         let renew_at = Instant::now() + RENEW_AFTER;
-        Self { group, group_bytes: 0, chunks: 0, calls, renew_at, abandon }
+        Self { group, group_bytes: 0, chunks: 0, calls, renew_at, day: None, abandon }
     }
 
     /// Takes the next chunks. Waits while the store has enough to do.
     ///
     /// # Errors
-    /// [`Problem`] if an earlier call failed: nothing will be accepted.
+    /// [`Problem`] if an earlier call failed, or the account has too many recipients today: nothing will
+    /// be accepted.
     pub(super) async fn take(&mut self, chunks: Vec<NewChunk>) -> Result<(), Problem> {
+        let recipients = chunks.iter().map(|chunk| u64::from(chunk.messages())).sum();
+        if let Some(Err(problem)) = self.day.as_mut().map(|day| day.take(recipients)) {
+            self.abandon().await;
+            return Err(problem);
+        }
         for chunk in chunks {
             // Messages are numbered in 32 bits, and no chunk is empty.
             self.chunks = self.chunks.saturating_add(1);
@@ -178,7 +199,8 @@ impl Uploading {
             went_well(ended)?;
         }
         let Abandon { intake, upload, .. } = &self.abandon;
-        let seal = Seal { chunks: self.chunks, body_hash, skipped };
+        let day = self.day.as_ref().map(DayLimit::share);
+        let seal = Seal { chunks: self.chunks, body_hash, skipped, day };
         let tried = repeated(|| intake.seal(upload, &seal)).await;
         match tried.result {
             Ok(()) => {
@@ -188,6 +210,10 @@ impl Uploading {
             Err(IntakeError::Store(error)) if tried.reply_lost => {
                 tracing::warn!(batch.id = %upload.id, %error, "whether a batch was accepted is unknown");
                 Err(outcome_unknown())
+            }
+            Err(IntakeError::DayFull(day)) => {
+                self.abandon().await;
+                Err(day::full(day))
             }
             Err(error) => Err(refused(error)),
         }
@@ -290,6 +316,7 @@ impl Drop for Abandon {
 fn refused(error: IntakeError) -> Problem {
     match error {
         IntakeError::Store(error) => error.into(),
+        IntakeError::DayFull(day) => day::full(day),
         IntakeError::Gone => {
             let detail = "The upload took too long and was dropped; nothing of it is sent.";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "upload_dropped", detail).retry_after(1)
@@ -334,7 +361,7 @@ mod tests {
             chunk::{Chunker, Entry},
             time::UnixMs,
         },
-        store::{ReplayError, ReplayOrder, WishError},
+        store::{Day, ReplayError, ReplayOrder, WishError},
     };
 
     /// An intake that answers as it is told, and writes down what it is asked.
@@ -381,6 +408,11 @@ mod tests {
         async fn seal(&self, _upload: &Upload, seal: &Seal) -> Result<(), IntakeError> {
             self.note(format!("seal {}", seal.chunks));
             self.seals.lock().pop_front().map_or(Ok(()), Err)
+        }
+
+        async fn day(&self, _account: &str) -> Result<Day, StoreError> {
+            self.note("day");
+            Ok(Day { recipients: 90, left: Duration::from_millis(7_001) })
         }
 
         async fn abandon(&self, _upload: &Upload) -> Result<(), StoreError> {
@@ -443,7 +475,7 @@ mod tests {
 
     async fn opened(store: &Arc<Scripted>) -> Result<Opening, Problem> {
         let intake: Arc<dyn Intake> = Arc::clone(store) as _;
-        open(&intake, &draft()).await
+        open(&intake, &draft(), None).await
     }
 
     /// Brings so many chunks in. Gives the earlier batch, if that was accepted before.
@@ -566,6 +598,32 @@ mod tests {
         store.seals.lock().push_back(IntakeError::Gone);
         assert_eq!(code(uploaded(&store, 1).await).await, "upload_dropped");
         store.until("abandon").await;
+    }
+
+    #[tokio::test]
+    async fn an_upload_with_too_many_recipients_for_the_day_is_refused_as_it_comes() {
+        for (daily_max, fine, too_many, status, after) in
+            [(99, 8, 2, 429, Some("8")), (99, 0, 100, 422, None)]
+        {
+            let store = Arc::new(Scripted::default());
+            let intake: Arc<dyn Intake> = Arc::clone(&store) as _;
+            let opening = open(&intake, &draft(), Some(daily_max)).await;
+            let Ok(Opening::New(mut upload)) = opening else { panic!() };
+            assert!(upload.take(chunks(fine)).await.is_ok());
+            let refused = upload.take(chunks(too_many)).await.unwrap_err().into_response();
+            let told = refused.headers().get("retry-after").map(|value| value.to_str().unwrap());
+            assert_eq!((refused.status().as_u16(), told), (status, after));
+            assert_eq!(store.calls.lock().last().unwrap(), "abandon");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_store_has_the_last_word_on_the_day() {
+        let store = Arc::new(Scripted::default());
+        let day = Day { recipients: 100, left: Duration::from_mins(1) };
+        store.seals.lock().push_back(IntakeError::DayFull(day));
+        assert_eq!(code(uploaded(&store, 1).await).await, "daily_limit");
+        assert_eq!(store.calls.lock().last().unwrap(), "abandon");
     }
 
     #[tokio::test]

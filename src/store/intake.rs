@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{ReplayError, ReplayOrder, StoreError};
+use super::{Day, DayShare, ReplayError, ReplayOrder, StoreError};
 use crate::domain::{
     batch::{BatchSpec, BatchState},
     chunk::NewChunk,
@@ -32,11 +32,20 @@ pub trait Intake: Send + Sync {
     /// reaper drops.
     async fn append(&self, upload: &Upload, chunks: &[NewChunk]) -> Result<(), IntakeError>;
 
-    /// Seals an upload: from then on the batch is accepted.
+    /// Seals an upload: from then on the batch is accepted. With a share of its account's day it is so
+    /// only if there is room for it, and then it is counted, once.
     ///
     /// # Errors
-    /// [`IntakeError::Gone`] if the reaper took the upload. Sealing again changes nothing.
+    /// [`IntakeError::Gone`] if the reaper took the upload, [`IntakeError::DayFull`] if there is no
+    /// room. Sealing again changes nothing. A crash may leave a batch counted that is not accepted, and
+    /// never one accepted that is not counted.
     async fn seal(&self, upload: &Upload, seal: &Seal) -> Result<(), IntakeError>;
+
+    /// How far an account's day has come.
+    ///
+    /// # Errors
+    /// [`StoreError`]. It changes nothing.
+    async fn day(&self, account: &str) -> Result<Day, StoreError>;
 
     /// Drops an upload that is not sealed, and frees its idempotency key.
     ///
@@ -126,7 +135,7 @@ pub struct Draft {
 }
 
 /// How an upload ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seal {
     /// How many chunks it has.
     pub chunks: u32,
@@ -134,6 +143,8 @@ pub struct Seal {
     pub body_hash: [u8; 32],
     /// How many recipients were left out, since the batch had their numbers already.
     pub skipped: u64,
+    /// What is counted in its account's day, if that has a limit.
+    pub day: Option<DayShare>,
 }
 
 /// A client's idempotency key, in the form the store keeps: its SHA-256 in hexadecimal, so that
@@ -175,6 +186,9 @@ pub enum IntakeError {
     /// The upload took too long, and the reaper dropped it.
     #[error("the upload took too long and was dropped")]
     Gone,
+    /// Its recipients would be more than its account may have that day.
+    #[error("the account has had {} recipients today, and may not have these", .0.recipients)]
+    DayFull(Day),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -9,6 +9,7 @@
 
 pub mod audit;
 mod callbacks;
+mod day;
 mod dispatch;
 mod doorbell;
 pub mod embedded;
@@ -30,6 +31,7 @@ pub use callbacks::{
     HostLimits, HostSign, Recorded, ReplayError, ReplayOrder, TakenEvent, Verdict, WELCOME_KEPT,
 };
 use callbacks::{ORDER_KNOWN, is_of_host};
+pub use day::{Day, DayShare};
 pub use dispatch::{
     Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Pause, Release, Settled, Settlement,
     Standing, Swept, Token, Waiting, Wish,

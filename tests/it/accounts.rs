@@ -3,9 +3,16 @@
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, Client, PATIENCE, Redis, Ringback, eventually, key_hash},
-    scene::{Scene, accepted, batch, numbers},
+    harness::{
+        Answer, Client, Kind, PATIENCE, Provider, Redis, Ringback, eventually, key_hash,
+        on_each_store,
+    },
+    scene::{Scene, accepted, batch, numbers, setup},
 };
+
+on_each_store! {
+    an_account_has_so_many_recipients_a_day
+}
 
 /// A batch that is not there.
 const NOWHERE: &str = "bat_01M8504YGB5C2D44B7XT9Y7P00";
@@ -175,6 +182,77 @@ async fn an_account_that_asks_too_often_is_told_when_to_come_back() {
     assert!((1_700..=1_800).contains(&seconds), "{seconds}");
     assert_eq!(zeta.get("/v1/batches").await.status, 200);
     assert_eq!(scene.client.get("/v1/batches").await.status, 401);
+}
+
+async fn an_account_has_so_many_recipients_a_day(on: Kind) {
+    let limited = |most: u32| {
+        let acme = format!("[accounts.acme]\ndaily_recipients_max = {most}\n");
+        [acme, key("acme", "one", &["submit", "read"]), key("zeta", "two", &["submit"])].concat()
+    };
+    let mut scene = Scene::start_on_with(on, |setup| setup.file(&limited(5))).await;
+    let (acme, zeta) = (scene.client.with_key("one"), scene.client.with_key("two"));
+    let lines = async |count: usize| {
+        let numbers = numbers(0..count).into_iter().map(|number| format!("\"{number}\"\n"));
+        let body = format!("{{\"body\": \"Hi\"}}\n{}", numbers.collect::<String>());
+        acme.post("/v1/batches", &[("content-type", "application/x-ndjson")], body).await
+    };
+    // Who can't be reached counts too.
+    let mut recipients = numbers(0..2);
+    recipients.push("nobody".into());
+    let first = acme.post_batch_once("first", &batch(recipients)).await;
+    assert_eq!(first.status, 202, "{}", first.text);
+    for refused in [acme.post_batch_once("second", &batch(numbers(0..3))).await, lines(3).await] {
+        assert!(is_refused(&refused, 429, "daily_limit"), "{}", refused.text);
+        let seconds: u64 = refused.header("retry-after").parse().unwrap();
+        assert!((1..=86_400).contains(&seconds), "{seconds}");
+        assert!(refused.text.contains("has had 3 recipients today"), "{}", refused.text);
+    }
+    for refused in [acme.post_batch(&batch(numbers(0..6))).await, lines(6).await] {
+        assert!(is_refused(&refused, 422, "daily_limit"), "{}", refused.text);
+    }
+    // Nothing is kept of what was refused, not even its key.
+    assert_eq!(acme.get("/v1/batches").await.json()["batches"].as_array().unwrap().len(), 1);
+    assert_eq!(acme.post_batch_once("second", &batch(numbers(0..2))).await.status, 202);
+    assert!(is_refused(&lines(1).await, 429, "daily_limit"));
+    acme.wait_until_complete(&first.batch_id(), PATIENCE).await;
+    let again = format!("/v1/batches/{}/retry", first.batch_id());
+    let failed = json!({"states": ["failed"]}).to_string();
+    assert!(is_refused(&acme.post(&again, &[], failed).await, 429, "daily_limit"));
+    // What adds nobody is fine, and others are not concerned.
+    assert_eq!(acme.post_batch(&batch(json!([]))).await.status, 202);
+    let mut recipients = numbers(0..2);
+    recipients.push("nobody".into());
+    assert_eq!(acme.post_batch_once("first", &batch(recipients)).await.status, 200);
+    assert_eq!(zeta.post_batch(&batch(numbers(0..9))).await.status, 202);
+    scene.ringback.restart().await;
+    assert!(is_refused(&lines(1).await, 429, "daily_limit"), "the count is not the process's");
+    scene.ringback.reload(&limited(6));
+    eventually("the new limit", PATIENCE, async || (lines(1).await.status == 202).then_some(()))
+        .await;
+    assert!(is_refused(&lines(1).await, 429, "daily_limit"));
+}
+
+#[tokio::test]
+async fn all_processes_count_one_day() {
+    const MOST: usize = 20;
+    let (store, provider) = (Redis::start().await, Provider::start());
+    let file = format!(
+        "[store]\npartitions = 4\n[accounts.acme]\ndaily_recipients_max = {MOST}\n{}",
+        key("acme", "one", &["submit"])
+    );
+    let process = || setup(&store, &provider).file(&file).role("api");
+    let (one, other) = tokio::join!(process().start(), process().start());
+    let clients = [one.client().with_key("one"), other.client().with_key("one")];
+    let posts = (0..2 * MOST).map(|nth| {
+        let client = clients[nth % 2].clone();
+        tokio::spawn(async move { client.post_batch(&batch(numbers(0..1))).await.status })
+    });
+    let mut statuses = Vec::new();
+    for post in posts.collect::<Vec<_>>() {
+        statuses.push(post.await.unwrap());
+    }
+    let with = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    assert_eq!((with(202), with(429)), (MOST, MOST), "{statuses:?}");
 }
 
 #[tokio::test]

@@ -53,7 +53,9 @@ pub(super) async fn receive(
     // The same key for another batch is another request.
     let body_hash = sha256(&[parent.to_string().as_bytes(), body].concat());
     let draft = app.draft(account, spec(app, &batch), key);
-    let mut upload = match upload::open(&app.api.store.intake, &draft).await? {
+    let mut upload = match upload::open(&app.api.store.intake, &draft, app.daily_max(account))
+        .await?
+    {
         Opening::New(upload) => upload,
         Opening::Earlier(earlier) => return earlier.repeated_by(body_hash).map(Received::Again),
     };

@@ -78,7 +78,7 @@ pub(super) async fn receive(
         }
     };
     let draft = app.draft(account, spec, key);
-    match upload::open(&app.api.store.intake, &draft).await? {
+    match upload::open(&app.api.store.intake, &draft, app.daily_max(account)).await? {
         Opening::New(mut upload) => {
             let stream = Stream { app, pieces, rows, upload: &mut upload, place: None };
             match stream.run(rest).await {

@@ -42,7 +42,7 @@ pub(super) async fn receive(
     let Work { submission, body_hash } = read(app, account, bytes).await?;
     let Submission { spec, chunks, messages, invalid, skipped } = submission;
     let draft = app.draft(account, spec, key);
-    match upload::open(&app.api.store.intake, &draft).await? {
+    match upload::open(&app.api.store.intake, &draft, app.daily_max(account)).await? {
         Opening::New(mut upload) => {
             upload.take(chunks).await?;
             upload.seal(body_hash, skipped).await?;

@@ -6,7 +6,7 @@ use rusqlite::params;
 use super::{
     EmbeddedStore,
     columns::{Id, chunk_key, integer},
-    replay,
+    day, replay,
     step::Step,
     wishes::{self, Amendment, Wished},
 };
@@ -19,7 +19,7 @@ use crate::{
         time::millis,
     },
     store::{
-        Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, Ring, Seal, StoreError,
+        Day, Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, Ring, Seal, StoreError,
         StoreRules, Upload, WishError, pace, stored,
     },
 };
@@ -42,9 +42,17 @@ impl Intake for EmbeddedStore {
 
     async fn seal(&self, upload: &Upload, how: &Seal) -> Result<(), IntakeError> {
         self.synced()?;
-        let (upload, how) = (*upload, *how);
-        let sealed = self.write(move |step| seal(step, upload, &how)).await?;
-        if sealed { Ok(()) } else { Err(IntakeError::Gone) }
+        let (upload, how) = (*upload, how.clone());
+        match self.write(move |step| seal(step, upload, &how)).await? {
+            Sealing::Sealed => Ok(()),
+            Sealing::Gone => Err(IntakeError::Gone),
+            Sealing::DayFull(day) => Err(IntakeError::DayFull(day)),
+        }
+    }
+
+    async fn day(&self, account: &str) -> Result<Day, StoreError> {
+        let account = account.to_owned();
+        self.write(move |step| day::today(step, &account)).await
     }
 
     async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
@@ -111,6 +119,13 @@ impl Intake for EmbeddedStore {
     fn partitions(&self) -> u16 {
         1
     }
+}
+
+/// What became of an upload that was to be sealed.
+enum Sealing {
+    Sealed,
+    Gone,
+    DayFull(Day),
 }
 
 fn open(step: &Step<'_>, draft: &Draft, rules: StoreRules) -> rusqlite::Result<Opened> {
@@ -225,8 +240,8 @@ pub(super) fn append_log(step: &Step<'_>, chunk: i64, records: &[u8]) -> rusqlit
     Ok(())
 }
 
-/// False if the upload is gone. A batch without an open message completes in this very step.
-fn seal(step: &mut Step<'_>, upload: Upload, how: &Seal) -> rusqlite::Result<bool> {
+/// A batch without an open message completes in this very step.
+fn seal(step: &mut Step<'_>, upload: Upload, how: &Seal) -> rusqlite::Result<Sealing> {
     let sql = "SELECT batch, body_hash IS NOT NULL, state = 'receiving' AND chunks = ?3, \
                total, invalid, provider FROM batch WHERE id = ?1 AND upload = ?2";
     let found = step.row(sql, (Id(upload.id), word(upload.token), how.chunks), |row| {
@@ -235,10 +250,15 @@ fn seal(step: &mut Step<'_>, upload: Upload, how: &Seal) -> rusqlite::Result<boo
         Ok((row.get(0)?, sealed, complete, total, invalid, row.get::<_, String>(5)?))
     })?;
     let Some((batch, sealed, complete, total, invalid, provider)) = found else {
-        return Ok(false);
+        return Ok(Sealing::Gone);
     };
     if sealed || !complete {
-        return Ok(sealed);
+        return Ok(if sealed { Sealing::Sealed } else { Sealing::Gone });
+    }
+    if let Some(share) = &how.day
+        && let Some(day) = day::count(step, share)?
+    {
+        return Ok(Sealing::DayFull(day));
     }
     step.run(
         "UPDATE batch SET state = 'queued', body_hash = ?2, open = total, \
@@ -255,7 +275,7 @@ fn seal(step: &mut Step<'_>, upload: Upload, how: &Seal) -> rusqlite::Result<boo
     let mut moved = FinalCounts::default();
     moved.add(FinalState::Failed, u64::try_from(invalid).unwrap_or(0));
     step.finish(batch, &moved, 0)?;
-    Ok(true)
+    Ok(Sealing::Sealed)
 }
 
 /// Drops an unsealed upload in one row: the key is free, nobody sees the batch, the sweep gives

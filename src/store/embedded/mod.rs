@@ -17,6 +17,7 @@ mod audit;
 mod callbacks;
 mod claim;
 mod columns;
+mod day;
 mod dispatch;
 mod events;
 mod feed;

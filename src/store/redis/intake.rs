@@ -17,8 +17,8 @@ use crate::{
         units::Rate,
     },
     store::{
-        Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, Seal, StoreError, Upload,
-        WishError, stored,
+        Day, Draft, Intake, IntakeError, Opened, ReplayError, ReplayOrder, Seal, StoreError,
+        Upload, WishError, stored,
     },
 };
 
@@ -96,17 +96,15 @@ impl Intake for RedisStore {
     }
 
     async fn seal(&self, upload: &Upload, seal: &Seal) -> Result<(), IntakeError> {
-        let answer = self
-            .link
-            .run(&scripts::SEAL, &keys::of(upload.id), |call| {
-                call.arg(upload.id.ulid())
-                    .arg(upload.token)
-                    .arg(seal.chunks)
-                    .arg(&seal.body_hash)
-                    .arg(seal.skipped);
-            })
-            .await?;
-        went_on(&codec::text(answer)?, "sealed")
+        let Some(share) = &seal.day else { return self.seal_uncounted(upload, seal).await };
+        self.count_batch(upload.id, share).await?;
+        let sealed = self.seal_uncounted(upload, seal).await;
+        self.end_count(upload.id, share, &sealed).await;
+        sealed
+    }
+
+    async fn day(&self, account: &str) -> Result<Day, StoreError> {
+        self.look_at_day(account).await
     }
 
     async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
@@ -198,6 +196,20 @@ impl Intake for RedisStore {
 }
 
 impl RedisStore {
+    async fn seal_uncounted(&self, upload: &Upload, seal: &Seal) -> Result<(), IntakeError> {
+        let answer = self
+            .link
+            .run(&scripts::SEAL, &keys::of(upload.id), |call| {
+                call.arg(upload.id.ulid())
+                    .arg(upload.token)
+                    .arg(seal.chunks)
+                    .arg(&seal.body_hash)
+                    .arg(seal.skipped);
+            })
+            .await?;
+        went_on(&codec::text(answer)?, "sealed")
+    }
+
     /// How many batches the account may have under way in the draft's partition: what the others
     /// leave of its limit.
     async fn places_here(&self, draft: &Draft) -> Result<Option<u64>, StoreError> {

@@ -9,6 +9,7 @@
 //! | `rb:meta` | hash | `schema`, `partitions`, `secret`: what all processes must agree on |
 //! | `rb:bell` | channel | rings: `work <provider>`, `pause <provider>`, `event`, `wish <batch>` |
 //! | `rb:{rate:<provider>}` | hash | `clock` of the shared rate and `paused`, both µs; `stopped` |
+//! | `rb:{day:<account>}` | hash | `recipients` counted that day, and those of batches whose seal has not ended; gone at midnight UTC |
 //! | `P turn` | number | counts turns; gives ring places and lease tokens |
 //! | `P ring:<priority>:<provider>` | zset | accounts with something to claim, by turn |
 //! | `P ring:<priority>:<provider>:<account>` | zset | their batches, by turn |
@@ -60,6 +61,10 @@ pub(super) fn partition(partition: u16) -> String {
 
 pub(super) fn rate(provider: &str) -> String {
     format!("rb:{{rate:{provider}}}")
+}
+
+pub(super) fn day(account: &str) -> String {
+    format!("rb:{{day:{account}}}")
 }
 
 pub(super) fn of(id: BatchId) -> String {

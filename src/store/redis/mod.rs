@@ -7,6 +7,7 @@ mod audit;
 mod bell;
 mod callbacks;
 mod codec;
+mod day;
 mod dispatch;
 mod events;
 mod intake;

@@ -78,6 +78,8 @@ scripts! {
     THROTTLE: "", "throttle";
     PAUSED: "", "paused";
     STOP: "", "stop";
+    COUNT: "", "count";
+    COUNTED: "", "counted";
 }
 
 #[cfg(test)]
@@ -103,6 +105,6 @@ mod tests {
             .filter(|(_, source)| source.starts_with("#!lua\n"))
             .map(|(name, _)| *name)
             .collect();
-        assert_eq!(refusing, ["open", "append", "seal", "amend", "order"]);
+        assert_eq!(refusing, ["open", "append", "seal", "amend", "order", "count"]);
     }
 }

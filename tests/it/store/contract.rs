@@ -2,6 +2,7 @@
 
 mod audit;
 mod callbacks;
+mod day;
 mod dispatch;
 mod events;
 mod intake;
@@ -56,6 +57,13 @@ cases! {
             an_upload_that_stopped_vanishes_and_frees_its_key
             an_abandoned_upload_frees_its_key
             one_key_is_one_batch
+        }
+        day {
+            a_day_has_room_for_so_many_recipients
+            a_batch_is_counted_once_however_often_it_is_sealed
+            a_batch_that_is_not_accepted_is_not_counted
+            the_next_day_begins_anew
+            many_at_once_take_no_more_than_the_day_has
         }
         dispatch {
             a_batch_is_claimed_settled_and_completed_with_one_event

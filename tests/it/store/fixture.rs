@@ -39,7 +39,7 @@ pub(crate) const HOST: &str = "a.example:443";
 
 /// The seal of an upload of so many chunks.
 pub(crate) fn seal_of(chunks: u32) -> Seal {
-    Seal { chunks, body_hash: [7; 32], skipped: 0 }
+    Seal { chunks, body_hash: [7; 32], skipped: 0, day: None }
 }
 
 /// How long attempts hold their events.

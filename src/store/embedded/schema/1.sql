@@ -92,6 +92,11 @@ CREATE INDEX batch_purge ON batch (purge_ms) WHERE purge_ms IS NOT NULL;
 -- What the client asked for: apart, since the row above changes with every settlement.
 CREATE TABLE spec (batch INTEGER PRIMARY KEY, spec BLOB NOT NULL);
 
+-- How many recipients an account has had in the day that ends then.
+CREATE TABLE day (
+  account TEXT PRIMARY KEY, recipients INTEGER NOT NULL, ends_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE idempotency (
   account TEXT NOT NULL, key TEXT NOT NULL, batch INTEGER NOT NULL,
   PRIMARY KEY (account, key)
