@@ -206,13 +206,13 @@ async fn file_bytes(process: &mut Ringback, folder: &TempDir) -> f64 {
 }
 
 /// The emulator in a process of its own. Killed when dropped.
-struct EmulatorProcess {
+pub(crate) struct EmulatorProcess {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl EmulatorProcess {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let program = std::env::current_exe().expect("this program");
         let mut child = Command::new(program)
             .arg("emulator")

@@ -9,13 +9,19 @@
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
 mod bare;
+mod broken;
 mod cases;
 mod emulator;
 #[path = "../../tests/it/harness/mod.rs"]
 #[expect(dead_code, unused_imports, unused_macros, reason = "the harness serves the tests first")]
 mod harness;
+mod lines;
+mod processes;
 mod report;
+mod results;
 mod scale;
+mod steering;
+mod watchers;
 
 use futures_util::future::LocalBoxFuture;
 
@@ -47,6 +53,18 @@ const CASES: &[Case] = &[
     }),
     ("curve", "the cost of a message through the mock, by the size of the batch", BOTH, |on| {
         Box::pin(scale::curve(on))
+    }),
+    ("broken", "half of 1,000,000 lines, and then the end", BOTH, |on| {
+        Box::pin(broken::broken(on))
+    }),
+    ("steering", "1,000,000 messages that are canceled, or paused", BOTH, |on| {
+        Box::pin(steering::steering(on))
+    }),
+    ("watchers", "200,000 messages at 20,000/s, 200 who watch, and nobody", BOTH, |on| {
+        Box::pin(watchers::watchers(on))
+    }),
+    ("results", "the 1,000,000 messages of a batch, as lines", BOTH, |on| {
+        Box::pin(results::results(on))
     }),
     ("rate", "200/s over three workers", &[Kind::Redis], |_| Box::pin(cases::rate())),
 ];
