@@ -1,11 +1,14 @@
 //! `ringback batch`: batches at a server.
 
+mod retry;
+
 use std::num::NonZeroUsize;
 
 use clap::{Args, Subcommand};
 use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, de::IntoDeserializer, de::value::Error as WordError};
 
+use self::retry::Retry;
 use super::{
     Failure, pour, print,
     progress::{self, View, done},
@@ -54,6 +57,10 @@ enum Command {
     /// Let a paused batch go on
     #[command(after_help = "Example:\n  ringback batch resume bat_01M850VKVVFR222NAP7FS08R00")]
     Resume(One),
+    /// Make a new batch of the messages that did not go, with all else as it was
+    #[command(after_help = "Example:\n  ringback batch retry bat_01M850VKVVFR222NAP7FS08R00 \
+        --states failed,expired")]
+    Retry(Retry),
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +113,7 @@ impl Batch {
             Command::Cancel(one) => one.run(|client, id| async move { client.cancel(id).await }),
             Command::Pause(one) => one.run(|client, id| async move { client.pause(id).await }),
             Command::Resume(one) => one.run(|client, id| async move { client.resume(id).await }),
+            Command::Retry(retry) => retry.run(),
             Command::Watch(one) => one.watch(),
         }
     }
@@ -218,6 +226,7 @@ fn details(batch: &BatchResource) -> String {
         ("state", batch.state.word().to_owned()),
         ("reference", batch.reference.clone().unwrap_or_else(|| "-".to_owned())),
         ("provider", batch.provider.clone()),
+        ("parent", batch.parent.map_or_else(|| "-".to_owned(), |parent| parent.to_string())),
         ("created", table::instant(&batch.created_at)),
         ("started", time(&batch.started_at)),
         ("completed", time(&batch.completed_at)),

@@ -16,6 +16,7 @@ mod listen;
 mod messages;
 mod openapi;
 mod progress;
+mod provider;
 mod remote;
 mod secret;
 mod send;
@@ -65,6 +66,7 @@ enum Command {
     Messages(messages::Messages),
     Audit(audit::Audit),
     Callback(callback::Callback),
+    Provider(provider::Provider),
     Config(config::Config),
     Key(key::Key),
     Secret(secret::Secret),
@@ -117,6 +119,7 @@ impl Cli {
             Command::Messages(messages) => messages.run(),
             Command::Audit(audit) => audit.run(),
             Command::Callback(callback) => callback.run(),
+            Command::Provider(provider) => provider.run(),
             Command::Listen(listen) => listen.run(),
             Command::Config(config) => config.run(),
             Command::Key(key) => key.run(),

@@ -11,6 +11,7 @@ mod callbacks;
 mod error;
 mod exchange;
 mod pages;
+mod providers;
 mod submit;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
-//! Submitting a batch: as one JSON document that can be repeated, or as a stream that can't.
+//! Submitting a batch: as one JSON document that can be repeated, as a retry of another batch, or as a
+//! stream that can't be repeated.
 
 use std::{collections::BTreeMap, io, time::Duration};
 
@@ -6,6 +7,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::header::CONTENT_TYPE;
 use reqwest::{Body, RequestBuilder};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
@@ -14,7 +16,10 @@ use super::{
     exchange::Answer,
     upload::{Upload, Watch},
 };
-use crate::api::model::{BatchResource, SubmitBatch};
+use crate::{
+    api::model::{BatchResource, RetryBatch, SubmitBatch},
+    domain::{ids::BatchId, message::MessageState},
+};
 
 /// Tries of a submission under an idempotency key.
 const TRIES: u32 = 5;
@@ -51,11 +56,35 @@ impl Client {
         batch: &SubmitBatch,
         idempotency_key: Option<&str>,
     ) -> Result<Submitted, ClientError> {
-        let json = Bytes::from(rendered(batch)?);
+        self.submit_to("/v1/batches", rendered(batch)?.into(), idempotency_key).await
+    }
+
+    /// Submits a new batch of those recipients of a batch whose messages ended in these states. With
+    /// an idempotency key it is tried as often as [`Self::submit`].
+    ///
+    /// # Errors
+    /// [`ClientError`]; `batch_state` if the batch is not over.
+    pub async fn retry(
+        &self,
+        id: BatchId,
+        states: &[MessageState],
+        idempotency_key: Option<&str>,
+    ) -> Result<Submitted, ClientError> {
+        let json = rendered(&RetryBatch { states: states.to_vec() })?;
+        self.submit_to(&format!("/v1/batches/{id}/retry"), json.into(), idempotency_key).await
+    }
+
+    /// Posts what makes a batch; under a key until the outcome is known, or tries are used up.
+    async fn submit_to(
+        &self,
+        path: &str,
+        json: Bytes,
+        idempotency_key: Option<&str>,
+    ) -> Result<Submitted, ClientError> {
         let mut doubt = None;
         let mut tries = 0;
         loop {
-            let error = match self.submit_once(json.clone(), idempotency_key).await {
+            let error = match self.submit_once(path, json.clone(), idempotency_key).await {
                 Ok(submitted) => return Ok(submitted),
                 Err(error) => error,
             };
@@ -112,12 +141,13 @@ impl Client {
 
     async fn submit_once(
         &self,
+        path: &str,
         json: Bytes,
         idempotency_key: Option<&str>,
     ) -> Result<Submitted, ClientError> {
         let upload_s = u64::try_from(json.len()).unwrap_or(u64::MAX) / UPLOAD_BYTES_A_SECOND;
         let request = self
-            .post("/v1/batches")
+            .post(path)
             .timeout(ANSWER_TIME + Duration::from_secs(upload_s))
             .header(CONTENT_TYPE, "application/json")
             .body(json);
@@ -166,7 +196,7 @@ fn wait(tries: u32, error: &ClientError) -> Duration {
     own.max(asked).min(WAIT_MAX)
 }
 
-fn rendered(batch: &SubmitBatch) -> Result<Vec<u8>, ClientError> {
+fn rendered(batch: &impl Serialize) -> Result<Vec<u8>, ClientError> {
     serde_json::to_vec(batch)
         .map_err(|error| ClientError::Settings(format!("the batch can't be written: {error}")))
 }

@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use ringback::{
     api::model::{BatchEvent, EventType, RecipientInput, SubmitBatch, VariableValue},
     client::{BatchFilter, Client, ClientError},
+    clock::Clock,
     domain::batch::BatchState,
 };
 use serde_json::{Value, json};
@@ -227,6 +228,74 @@ async fn messages_are_listed_to_the_last_page() {
     assert_eq!(some.json_lines(), all[..3]);
     let none = run_at(&scene, &["messages", &id, "--state", "delivered", "--json"]);
     assert_eq!((none.code, none.out.as_str(), none.err.as_str()), (0, "", ""));
+}
+
+#[tokio::test]
+async fn what_did_not_go_is_tried_again_as_a_new_batch() {
+    let scene = Scene::start_on(Kind::Embedded).await;
+    let id = accepted(&scene.client, &batch(vec!["+15551230001", "12", "13"])).await;
+    scene.client.wait_until_complete(&id, PATIENCE).await;
+    let retry = ["batch", "retry", &id, "--states", "failed,expired"];
+    let with_key = [&retry[..], &["--idempotency-key", "once"]].concat();
+    let told = run_at(&scene, &with_key);
+    assert_eq!((told.code, told.line("parent")[1]), (0, &*id), "{told:?}");
+    assert_eq!(told.line("total"), ["total", "2"]);
+    let made = told.line("id")[1].to_owned();
+    assert_ne!(made, id);
+    let over = scene.client.wait_until_complete(&made, PATIENCE).await;
+    assert_eq!((&over["counts"]["failed"], &over["counts"]["total"]), (&json!(2), &json!(2)));
+
+    let again = run_at(&scene, &[&with_key[..], &["--json"]].concat());
+    assert_eq!((again.code, &again.json()["id"]), (0, &json!(made)), "{again:?}");
+    assert!(again.err.contains("made before"), "{again:?}");
+    // Without a key of one's own each command makes a batch.
+    let other = run_at(&scene, &[&retry[..], &["--json"]].concat()).json();
+    assert!(other["id"] != json!(made) && other["parent"] == json!(id), "{other}");
+
+    let mut waits = batch(numbers(0..1));
+    waits["send_at"] = Clock::system().now().after(Duration::from_hours(1)).to_string().into();
+    let waits = accepted(&scene.client, &waits).await;
+    let early = run_at(&scene, &["batch", "retry", &waits, "--states", "failed"]);
+    assert_eq!((early.code, early.out.as_str()), (1, ""), "{early:?}");
+    assert!(early.err.contains("(409 batch_state)"), "{early:?}");
+}
+
+#[tokio::test]
+async fn a_provider_is_listed_stopped_and_resumed() {
+    let ops = key_hash("rbk_ops");
+    let acme = key_hash("rbk_acme");
+    let settings = |setup: crate::harness::Setup| {
+        setup
+            .set("accounts.ops.api_key_hashes", &ops)
+            .set("accounts.ops.admin", "true")
+            .set("accounts.acme.api_key_hashes", &acme)
+            .set("providers.carrier.rate", "200/s")
+    };
+    let scene = Scene::start_on_with(Kind::Embedded, settings).await;
+    let by = |key: &str, arguments: &[&str]| {
+        let mut command = at(&scene, arguments);
+        command.env("RINGBACK_API_KEY", key);
+        run_to_end(command)
+    };
+    let listed = by("rbk_ops", &["provider", "list"]);
+    assert_eq!(listed.line("carrier"), ["carrier", "http", "running", "-", "200/s", "0", "0"]);
+    assert_eq!(listed.line("mock")[2..5], ["running", "-", "-"], "{listed:?}");
+    let as_told = scene.client.with_key("rbk_ops").get("/v1/providers").await.json();
+    let in_json = by("rbk_ops", &["provider", "list", "--json"]);
+    assert_eq!(json!(in_json.json_lines()), as_told["providers"], "{in_json:?}");
+
+    let paused = by("rbk_ops", &["provider", "pause", "carrier"]);
+    assert_eq!((paused.code, paused.line("carrier")[2]), (0, "paused"), "{paused:?}");
+    let seen = by("rbk_acme", &["provider", "list"]);
+    assert_eq!(seen.line("carrier")[2..], ["paused", "-", "200/s", "-", "-"], "{seen:?}");
+    let forbidden = by("rbk_acme", &["provider", "resume", "carrier"]);
+    assert_eq!((forbidden.code, forbidden.out.as_str()), (1, ""), "{forbidden:?}");
+    assert!(forbidden.err.contains("(403 forbidden)"), "{forbidden:?}");
+    let nobody = by("rbk_ops", &["provider", "pause", "no/body"]);
+    assert_eq!(nobody.code, 1, "{nobody:?}");
+    assert!(nobody.err.contains("(404 not_found)"), "{nobody:?}");
+    let resumed = by("rbk_ops", &["provider", "resume", "carrier", "--json"]);
+    assert_eq!((resumed.code, &resumed.json()["state"]), (0, &json!("running")), "{resumed:?}");
 }
 
 #[tokio::test]
@@ -490,6 +559,9 @@ fn a_server_that_is_not_there_is_told_from_a_failure() {
         &["callback", "list"],
         &["callback", "replay", "--since", "2h"],
         &["callback", "test", "http://127.0.0.1/"],
+        &["batch", "retry", id, "--states", "failed"],
+        &["provider", "list"],
+        &["provider", "pause", "carrier"],
     ] {
         let mut command = command();
         command.args(arguments).args(["--url", &url]);
@@ -522,6 +594,11 @@ fn a_wrong_call_asks_nobody() {
         &["batch", "list", "--state", "stopped"],
         &["messages", "bat_01M850VKVVFR222NAP7FS08R00", "--state", "receiving"],
         &["batch", "list", "--all", "--limit", "3"],
+        &["batch", "retry", "bat_01M850VKVVFR222NAP7FS08R00"],
+        &["batch", "retry", "bat_01M850VKVVFR222NAP7FS08R00", "--states", "failed,sent"],
+        &["batch", "retry", "bat_01M850VKVVFR222NAP7FS08R00", "--states", ""],
+        &["provider", "pause"],
+        &["provider", "resume", ""],
         &["batch", "list", "--url", "ftp://127.0.0.1"],
     ] {
         let mut command = command();

@@ -47,3 +47,17 @@ pub enum ProviderState {
     /// Not until it is resumed.
     Paused,
 }
+
+// === impl ProviderState ===
+
+impl ProviderState {
+    /// The word clients read.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Throttled => "throttled",
+            Self::Paused => "paused",
+        }
+    }
+}

@@ -233,7 +233,11 @@ fn random_key() -> String {
     format!("send-{:032x}", rand::random::<u128>())
 }
 
-fn idempotency_key(text: &str) -> Result<String, String> {
+/// Reads an idempotency key.
+///
+/// # Errors
+/// What one is.
+pub(super) fn idempotency_key(text: &str) -> Result<String, String> {
     let is_one = (1..=KEY_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_graphic());
     is_one
