@@ -27,7 +27,7 @@ use tokio::{
 use super::{
     digest::{Hasher, Sha256},
     packed::UnpackError,
-    problem::Problem,
+    problem::{Problem, Refused},
 };
 
 /// What must arrive within the body time-out, in bytes, if the body does not end before.
@@ -272,8 +272,15 @@ fn too_large(bytes_max: u64) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
 }
 
-fn broken(error: axum::Error) -> Problem {
-    let error = error.into_inner();
+/// What it means that a body could not be read on.
+pub(super) fn broken(error: axum::Error) -> Problem {
+    let error = match error.into_inner().downcast() {
+        Ok(refused) => {
+            let Refused(problem) = *refused;
+            return problem;
+        }
+        Err(error) => error,
+    };
     let (unpacking, mut reading) = (error.downcast_ref(), error.downcast_ref());
     match unpacking {
         Some(UnpackError::TooLarge(bytes_max)) => return too_large(*bytes_max),

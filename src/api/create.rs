@@ -1,8 +1,9 @@
 //! `POST /v1/batches`: from a request to an accepted batch.
 //!
-//! A body comes in one of two ways, `whole` or `streamed`. Both go the same way: the form's reader
-//! cuts chunks, `upload` brings them into the store, and the seal accepts the batch.
+//! A body comes in one of two ways, `whole` or `streamed`; of a `form` it is the table that is streamed.
+//! All go the same way: the reader cuts chunks, `upload` brings them into the store, and the seal accepts the batch.
 
+mod form;
 mod head;
 mod retried;
 mod streamed;
@@ -25,7 +26,7 @@ use super::{
     batches,
     digest::{first_word, hex, sha256},
     media::small_json,
-    model::{BatchResource, FieldError, ProblemBody, RetryBatch, SubmitBatch},
+    model::{BatchForm, BatchResource, FieldError, ProblemBody, RetryBatch, SubmitBatch},
     params::{BatchPath, Query},
     problem::Problem,
     settings::AccountSettings,
@@ -84,12 +85,14 @@ enum Received {
             64 KiB. Only the last lines may be empty. Pointers in answers then begin with the number \
             of the line, from 1. `text/csv` has a header line with the column `to`, perhaps `reference`, \
             and a column for each variable of the body; the object is in the query, as `settings`. Each \
-            may be packed: `Content-Encoding: gzip` or `zstd`.",
+            may be packed: `Content-Encoding: gzip` or `zstd`. In `multipart/form-data` the first part \
+            is `settings` and the second the table, `list`; nothing may follow, and it can't be packed.",
         content(
             (SubmitBatch = "application/json"),
             (String = "application/x-ndjson",
                 example = "{\"body\": \"Hi {{name}}\", \"variables\": {\"name\": \"there\"}}\n\"+15551230001\"\n{\"to\": \"+15551230002\", \"variables\": {\"name\": \"Ann\"}}\n"),
-            (String = "text/csv", example = "to,name\n+15551230001,Ann\n")
+            (String = "text/csv", example = "to,name\n+15551230001,Ann\n"),
+            (BatchForm = "multipart/form-data")
         )
     ),
     responses(
@@ -98,11 +101,13 @@ enum Received {
         (status = 200, description = "The batch was accepted before, under the same key.",
             body = BatchResource,
             headers(("Idempotent-Replayed" = String, description = "Always `true`."))),
-        (status = 400, description = "`invalid_json`: the JSON body is none. `body_broken`, `body_encoding`.",
+        (status = 400, description = "`invalid_json`: the JSON body is none. `body_broken`, `body_encoding`, \
+            `invalid_multipart`.",
             body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`idempotency_in_progress`: the first request with this key is still under way.",
             body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`: a JSON body, or what a packed one came to; `line_too_long`: a line of NDJSON.",
+        (status = 413, description = "`body_too_large`: a JSON body, or what a packed one came to; `line_too_long`: a line of NDJSON \
+            or a record of CSV; `part_too_large`: the settings in a form.",
             body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type` or `unsupported_encoding`.",
             body = ProblemBody, content_type = "application/problem+json"),
@@ -137,6 +142,10 @@ pub(super) async fn submit(
             let settings = (form == Form::Table).then(|| settings(&query)).transpose()?;
             let body = packing.unpack(body, server.unpacked_bytes_max.min(bytes_max));
             streamed::receive(&app, &account, key, settings, body, bytes_max).await?
+        }
+        Form::Parts(boundary) => {
+            let (settings, table) = form::read(body, &boundary).await?;
+            streamed::receive(&app, &account, key, Some(&settings), table, bytes_max).await?
         }
     };
     answer(&app, &account, received).await
@@ -201,8 +210,8 @@ async fn answer(app: &App, account: &Account, received: Received) -> Result<Resp
 }
 
 /// The batch of a table.
-fn settings<'q>(query: &'q Query<'_>) -> Result<&'q str, Problem> {
-    query.text("settings").ok_or_else(|| {
+fn settings<'q>(query: &'q Query<'_>) -> Result<&'q [u8], Problem> {
+    query.text("settings").map(str::as_bytes).ok_or_else(|| {
         let detail = "with text/csv this is the batch without its recipients, as JSON";
         Query::refuse("settings", "missing", detail)
     })

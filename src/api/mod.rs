@@ -23,6 +23,7 @@ mod media;
 mod messages;
 mod metrics;
 pub mod model;
+mod multipart;
 mod openapi;
 mod packed;
 mod params;

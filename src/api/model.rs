@@ -18,7 +18,7 @@ pub use event::{
 };
 pub use provider::{ProviderList, ProviderResource, ProviderState};
 pub use submit::{
-    AmendBatch, CallbackAuth, Duplicates, Hidden, OnInvalid, QuietHours, RecipientInput,
+    AmendBatch, BatchForm, CallbackAuth, Duplicates, Hidden, OnInvalid, QuietHours, RecipientInput,
     RecipientObject, RetryBatch, SubmitBatch, VariableValue,
 };
 pub use webhook::{

@@ -36,6 +36,11 @@ pub(super) struct Problem {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Code(pub(super) &'static str);
 
+/// A problem that was found while a body was read, on its way through those who read it.
+#[derive(Debug, thiserror::Error)]
+#[error("the body is refused")]
+pub(super) struct Refused(pub(super) Problem);
+
 // === impl Problem ===
 
 impl Problem {
@@ -93,6 +98,12 @@ impl Problem {
     pub(super) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
         self
+    }
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
     }
 }
 

@@ -13,6 +13,7 @@ mod delivery;
 mod demo;
 mod events;
 mod faults;
+mod forms;
 mod guarantee;
 mod guard;
 mod harness;

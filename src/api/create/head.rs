@@ -3,7 +3,12 @@
 
 use http::{HeaderMap, HeaderName, StatusCode};
 
-use crate::api::{media::media_type, packed::Packing, problem::Problem};
+use crate::api::{
+    media::{content_type, media_type},
+    multipart,
+    packed::Packing,
+    problem::Problem,
+};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -11,7 +16,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const KEY_BYTES_MAX: usize = 255;
 
 /// The form of a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// One JSON document.
     Whole,
@@ -19,6 +24,8 @@ pub(super) enum Form {
     Lines,
     /// Recipients as CSV; the batch is in the query.
     Table,
+    /// The batch in one part, and recipients as CSV in the next, with this boundary between them.
+    Parts(String),
 }
 
 /// What was read of a request's headers.
@@ -36,6 +43,11 @@ impl Head {
     /// [`Problem`] if the body would not be understood, or the key is none.
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Problem> {
         let (form, packing) = (form(headers)?, Packing::read(headers)?);
+        if matches!(form, Form::Parts(_)) && packing != Packing::Plain {
+            let detail = "A form can't be packed; send a packed table, or packed lines.";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Problem::new(status, "unsupported_encoding", detail));
+        }
         Ok(Self { form, packing, key: idempotency_key(headers)? })
     }
 }
@@ -45,10 +57,11 @@ fn form(headers: &HeaderMap) -> Result<Form, Problem> {
         "application/json" => Ok(Form::Whole),
         "application/x-ndjson" => Ok(Form::Lines),
         "text/csv" => Ok(Form::Table),
+        "multipart/form-data" => multipart::boundary(content_type(headers)).map(Form::Parts),
         _ => {
             let detail = "Send the batch with Content-Type: application/json, \
-                          application/x-ndjson with a recipient a line, or text/csv with \
-                          `settings` in the query.";
+                          application/x-ndjson with a recipient a line, text/csv with `settings` \
+                          in the query, or multipart/form-data with `settings` and `list`.";
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             Err(Problem::new(status, "unsupported_media_type", detail))
         }

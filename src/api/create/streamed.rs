@@ -59,7 +59,7 @@ pub(super) async fn receive(
     app: &App,
     account: &Account,
     key: Option<String>,
-    settings: Option<&str>,
+    settings: Option<&[u8]>,
     body: Body,
     bytes_max: u64,
 ) -> Result<Received, Problem> {
@@ -73,7 +73,7 @@ pub(super) async fn receive(
         Some(settings) => {
             let (spec, rows) = submission::begin_table(settings, &app.rules(account))?;
             // A repeat has to be the same in both.
-            pieces.hash_too(settings.as_bytes());
+            pieces.hash_too(settings);
             (spec, rows, Bytes::new())
         }
     };

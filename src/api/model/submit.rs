@@ -117,6 +117,17 @@ pub struct QuietHours {
     pub time_zone: String,
 }
 
+/// A batch as a form: two parts, in this order.
+#[derive(Clone, Debug, ToSchema)]
+pub struct BatchForm {
+    /// The batch without `recipients`, as JSON; at most 64 KiB.
+    #[schema(example = "{\"body\": \"Hi {{name}}\"}")]
+    pub settings: String,
+    /// The recipients, as `text/csv`; of any size. The part may be called `file` as well.
+    #[schema(format = Binary, content_media_type = "text/csv")]
+    pub list: String,
+}
+
 /// What of a batch is to be another way. What is absent stays; `null` takes a time away.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

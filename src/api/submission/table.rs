@@ -1,5 +1,5 @@
 //! Reads the body of a batch that comes as CSV (RFC 4180): a header line, then a recipient a record.
-//! The batch itself comes apart, as `settings`.
+//! The batch itself comes apart, as `settings`: in the query, or as the first part of a form.
 //!
 //! The column `to` is needed, `reference` is taken if it is there, and a column whose name the body
 //! uses is a variable. Pointers begin with the number of the line that a record begins in, from 1; a
@@ -48,13 +48,13 @@ struct Taker<'s> {
 /// # Errors
 /// [`Refusal`], with everything that is wrong.
 pub(in crate::api) fn begin(
-    settings: &str,
+    settings: &[u8],
     rules: &Rules<'_>,
 ) -> Result<(BatchSpec, Rows), Refusal> {
     let at = Pointer::Key(&Pointer::Root, "settings");
     let (mut document, mut faults) = (Document::default(), Faults::default());
     let root = Root { at: &at, document: &mut document, sink: None, faults: &mut faults };
-    if let Err(flaw) = json::read(settings.as_bytes(), root) {
+    if let Err(flaw) = json::read(settings, root) {
         let mut faults = Faults::default();
         faults.add(&at, "invalid_json", flaw);
         return Err(Refusal::Fields(faults.into_errors()));
