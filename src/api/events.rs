@@ -51,8 +51,9 @@ pub(super) async fn feed(
     let is_end = views.len() < limit;
     let last = views.last().map(|view| view.event.id).filter(|_| !is_end);
     let events = stream::iter(views).map(|view| resource(&app, view)).buffered(RENDERED_AT_ONCE);
+    let events: Vec<_> = events.try_collect().await?;
     Ok(Json(EventList {
-        events: events.try_collect().await?,
+        events: events.into_iter().flatten().collect(),
         next_cursor: last.as_ref().map(EventId::to_string),
     }))
 }
@@ -61,19 +62,21 @@ fn event(text: &str) -> Result<EventId, &'static str> {
     text.parse().map_err(|_| "this is an event's id, as in evt_01M850VKVVFR222NAP7FS08R00")
 }
 
-/// The event with its body: the stored one, or the one that is stored from now on.
-async fn resource(app: &App, mut view: EventView) -> Result<EventResource, Problem> {
+/// The event with its body: the stored one, or the one that is stored from now on; `None` if it was
+/// erased after it was read.
+async fn resource(app: &App, mut view: EventView) -> Result<Option<EventResource>, Problem> {
     let body = if let Some(body) = view.body.take() {
-        body
+        Some(body)
     } else {
         let store = &app.api.store;
         let public_url = app.api.server.public_url.as_deref().unwrap_or_default();
         let (callbacks, reading) = (&*store.callbacks, &*store.reading);
         event_body(callbacks, reading, &view.event, &view.batch, public_url).await?
     };
+    let Some(body) = body else { return Ok(None) };
     let payload = RawValue::from_string(body).map_err(|error| {
         tracing::error!(event.id = %view.event.id, %error, "the stored body of an event is no JSON");
         Problem::internal()
     })?;
-    Ok(EventResource::new(&view, payload))
+    Ok(Some(EventResource::new(&view, payload)))
 }

@@ -68,7 +68,7 @@ impl Courier {
                 Exchange { end: AttemptEnd::interrupted(), ..Exchange::default() }
             }
             Ok(url) => {
-                let Ok(body) = self.body(&taken, begin).await else { return true };
+                let Some(body) = self.body(&taken, begin).await else { return true };
                 self.post(&taken, url, body).await
             }
             Err(reason) => Exchange::failed(reason.clone()),
@@ -83,17 +83,18 @@ impl Courier {
     }
 
     /// The event's body. Without one the attempt is left to its lease.
-    async fn body(&self, taken: &TakenEvent, begin: Instant) -> Result<String, StoreError> {
+    async fn body(&self, taken: &TakenEvent, begin: Instant) -> Option<String> {
         if let Some(body) = &taken.body {
-            return Ok(body.clone());
+            return Some(body.clone());
         }
         let render = || {
             let (callbacks, reading) = (&*self.callbacks, &*self.reading);
             event_body(callbacks, reading, &taken.event, &taken.batch, &self.public_url)
         };
-        persevere(begin + BODY_MAX, render).await.inspect_err(|error| {
+        persevere(begin + BODY_MAX, render).await.unwrap_or_else(|error| {
             tracing::warn!(event.id = %taken.event.id, attempt.number = taken.number, error = %error,
                 "the event's body could not be stored; its attempt is left to the lease");
+            None
         })
     }
 

@@ -102,10 +102,10 @@ impl Callbacks for Events {
         Ok(taken)
     }
 
-    async fn body(&self, event: EventId, body: String) -> Result<String, StoreError> {
+    async fn body(&self, event: EventId, body: String) -> Result<Option<String>, StoreError> {
         let mut held = self.held.lock();
         let taken = held.iter_mut().find(|taken| taken.event.id == event).unwrap();
-        Ok(taken.body.get_or_insert(body).clone())
+        Ok(Some(taken.body.get_or_insert(body).clone()))
     }
 
     async fn record(&self, attempt: &Attempt) -> Result<Recorded, StoreError> {

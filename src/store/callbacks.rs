@@ -33,11 +33,12 @@ pub trait Callbacks: Send + Sync {
     /// [`StoreError`]. A crash after it leaves attempts whose leases run out.
     async fn take(&self, limit: usize, lease: Duration) -> Result<Vec<TakenEvent>, StoreError>;
 
-    /// Keeps `body` as the event's body unless it has one, and gives the one it has.
+    /// Keeps `body` as the event's body unless it has one, and gives the one it has; `None` if the
+    /// event was erased with its batch. A store that is full keeps it all the same.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn body(&self, event: EventId, body: String) -> Result<String, StoreError>;
+    async fn body(&self, event: EventId, body: String) -> Result<Option<String>, StoreError>;
 
     /// Records the end of an attempt and what follows from it, for the event and for its host.
     ///

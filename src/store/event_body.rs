@@ -7,8 +7,8 @@ use crate::domain::{
 };
 
 /// The body of `event`, which belongs to `batch`: the stored one, which is this very one unless
-/// another process was first. Whoever delivers or shows an event asks for its body here.
-/// `public_url` is where clients reach the API.
+/// another process was first; `None` if the event was erased meanwhile. Whoever delivers or shows an
+/// event asks for its body here. `public_url` is where clients reach the API.
 ///
 /// # Errors
 /// [`StoreError`]. Repeating it gives the same body.
@@ -18,7 +18,7 @@ pub async fn event_body(
     event: &Event,
     batch: &Batch,
     public_url: &str,
-) -> Result<String, StoreError> {
+) -> Result<Option<String>, StoreError> {
     let failed = match event.what {
         Occurrence::MessageFailed(index) => failed_message(reading, batch, index).await?,
         _ => None,

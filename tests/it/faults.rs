@@ -270,6 +270,26 @@ async fn redis_may_crash_under_load_and_nobody_needs_a_restart() {
 }
 
 #[tokio::test]
+async fn a_full_redis_takes_nothing_new_and_finishes_what_it_has() {
+    const MESSAGES: usize = 12_000;
+    let stage = Stage::set().await;
+    let _worker = stage.worker().start().await;
+    let id = stage.post(MESSAGES).await;
+    stage.calls(1_000).await;
+    stage.redis.ask("CONFIG SET maxmemory 1");
+    assert!(!stage.is_complete(&id).await, "it was full too late");
+    let refused = stage.client.post_batch(&batch(numbers(0..1))).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("store_full")));
+    stage.all_sent(&id, MESSAGES as u64).await;
+    let attempts = stage.client.get(&format!("/v1/batches/{id}/callbacks")).await.json();
+    assert_eq!(attempts["attempts"].as_array().unwrap().len(), 1, "{attempts}");
+    assert_eq!(stage.repeats(), 0);
+    stage.redis.ask("CONFIG SET maxmemory 0");
+    let next = stage.post(200).await;
+    one_report(&stage.client, &stage.receiver, &next, LONG).await;
+}
+
+#[tokio::test]
 async fn while_redis_stands_still_clients_are_told_so_and_then_all_goes_on() {
     const MESSAGES: usize = 12_000;
     let stage = Stage::set().await;

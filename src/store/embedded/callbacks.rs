@@ -35,12 +35,12 @@ impl Callbacks for EmbeddedStore {
         self.write(move |step| super::take::take(step, limit, lease_ms, hosts)).await
     }
 
-    async fn body(&self, event: EventId, body: String) -> Result<String, StoreError> {
-        let kept = self.write(move |step| {
+    async fn body(&self, event: EventId, body: String) -> Result<Option<String>, StoreError> {
+        self.write(move |step| {
             let sql = "UPDATE event SET body = coalesce(body, ?2) WHERE id = ?1 RETURNING body";
             step.row(sql, (EventUlid(event), body), |row| row.get(0))
-        });
-        kept.await?.ok_or_else(|| StoreError::Unexpected("no such event".to_owned()))
+        })
+        .await
     }
 
     async fn record(&self, attempt: &Attempt) -> Result<Recorded, StoreError> {

@@ -50,13 +50,14 @@ impl Callbacks for RedisStore {
         Ok(taken)
     }
 
-    async fn body(&self, event: EventId, body: String) -> Result<String, StoreError> {
-        let key = keys::event(event);
-        let mut calls = redis::pipe();
-        calls.cmd("HSETNX").arg(&key).arg("body").arg(&body);
-        calls.cmd("HGET").arg(&key).arg("body");
-        let mut answers = self.link.ask_all(&calls).await?;
-        codec::text(answers.pop().unwrap_or(Value::Nil))
+    async fn body(&self, event: EventId, body: String) -> Result<Option<String>, StoreError> {
+        let keep = |call: &mut Cmd| {
+            call.arg(event.ulid()).arg(&body);
+        };
+        match self.link.run(&scripts::BODY, &keys::of_event(event), keep).await? {
+            Value::Nil => Ok(None),
+            kept => codec::text(kept).map(Some),
+        }
     }
 
     async fn record(&self, attempt: &Attempt) -> Result<Recorded, StoreError> {

@@ -70,6 +70,7 @@ scripts! {
     EXPEL: LIB, "expel";
     PURGE: LIB, "purge";
     TAKE: LIB, "take";
+    BODY: LIB, "body";
     RECORD: LIB, "record";
     REPLAY: LIB, "replay";
     ORDER: LIB, "order";
