@@ -290,6 +290,22 @@ async fn a_full_redis_takes_nothing_new_and_finishes_what_it_has() {
 }
 
 #[tokio::test]
+async fn a_process_that_starts_while_redis_is_full_helps_to_finish() {
+    let (redis, provider) = (Redis::start().await, Provider::start());
+    // Nobody has set a signing secret: the one that was made at the first start is asked for, too.
+    let process = || Ringback::on(&redis).carrier(&provider.url()).set("worker.lease", "2s");
+    let mut first = process().start().await;
+    provider.set(Mode::Delay(Duration::from_millis(500)));
+    let id = accepted(&first.client(), &batch(numbers(0..50))).await;
+    calls(&provider, 1).await;
+    first.kill();
+    redis.ask("CONFIG SET maxmemory 1");
+    let second = process().start().await;
+    second.client().wait_until_complete(&id, LONG).await;
+    assert_eq!(counts(&shown(&second.client(), &id).await), these([("sent", 50)]));
+}
+
+#[tokio::test]
 async fn while_redis_stands_still_clients_are_told_so_and_then_all_goes_on() {
     const MESSAGES: usize = 12_000;
     let stage = Stage::set().await;

@@ -126,11 +126,7 @@ impl Callbacks for RedisStore {
     }
 
     async fn signing_secret(&self, secret: &str) -> Result<String, StoreError> {
-        let mut calls = redis::pipe();
-        calls.cmd("HSETNX").arg(keys::META).arg("secret").arg(secret);
-        calls.cmd("HGET").arg(keys::META).arg("secret");
-        let mut answers = self.link.ask_all(&calls).await?;
-        codec::text(answers.pop().unwrap_or(Value::Nil))
+        super::agreed(&self.link, "secret", secret).await
     }
 }
 

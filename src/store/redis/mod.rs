@@ -151,14 +151,8 @@ fn tcp() -> TcpSettings {
 async fn check(link: &Link, partitions: u16) -> Result<(), ConnectError> {
     refuse_eviction(link).await?;
     load_scripts(link).await?;
-    let mut calls = redis::pipe();
-    calls.cmd("HSETNX").arg(keys::META).arg("schema").arg(SCHEMA);
-    calls.cmd("HSETNX").arg(keys::META).arg("partitions").arg(partitions);
-    calls.cmd("HMGET").arg(keys::META).arg("schema").arg("partitions");
-    let mut answers = link.ask_all(&calls).await?;
-    let mut found = codec::list(answers.pop().unwrap_or(Value::Nil))?.into_iter();
-    let mut next = || codec::text(found.next().unwrap_or(Value::Nil));
-    let (schema, made_with) = (next()?, next()?);
+    let schema = agreed(link, "schema", SCHEMA).await?;
+    let made_with = agreed(link, "partitions", &partitions.to_string()).await?;
     if schema != SCHEMA {
         return Err(ConnectError::Schema { found: schema });
     }
@@ -166,6 +160,22 @@ async fn check(link: &Link, partitions: u16) -> Result<(), ConnectError> {
         return Err(ConnectError::Partitions { configured: partitions, found: made_with });
     }
     Ok(())
+}
+
+/// What all processes agree on under this name: `ours`, unless something is there already. A server
+/// that is full refuses to write, so nothing is written that is there.
+async fn agreed(link: &Link, name: &str, ours: &str) -> Result<String, StoreError> {
+    let mut read = redis::cmd("HGET");
+    read.arg(keys::META).arg(name);
+    let found = link.ask(&read).await?;
+    if found != Value::Nil {
+        return codec::text(found);
+    }
+    let mut calls = redis::pipe();
+    calls.cmd("HSETNX").arg(keys::META).arg(name).arg(ours);
+    calls.add_command(read);
+    let mut answers = link.ask_all(&calls).await?;
+    codec::text(answers.pop().unwrap_or(Value::Nil))
 }
 
 /// A server that forgets them gets them again when they are called.
