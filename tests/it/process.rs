@@ -138,6 +138,22 @@ async fn a_store_that_may_throw_keys_away_is_refused() {
 }
 
 #[tokio::test]
+async fn a_store_whose_bell_may_not_be_rung_or_heard_is_refused() {
+    let redis = Redis::start().await;
+    for rights in ["+@all", "&rb:bell +@all -subscribe", "&rb:bell +@all -publish"] {
+        redis.ask(&format!("ACL SETUSER limited reset on >word ~rb:* {rights}"));
+        let url = redis.url().replace("redis://", "redis://limited:word@");
+        let mut ringback = Ringback::on(&redis).set("store.url", &url).spawn();
+        assert_eq!(ringback.wait_for_exit(PATIENCE).await.code(), Some(1), "{rights}");
+        let log = ringback.log();
+        assert!(log.contains("ACL SETUSER") && log.contains("&rb:bell"), "{rights}: {log}");
+    }
+    redis.ask("ACL SETUSER limited reset on >word ~rb:* &rb:bell +@all");
+    let url = redis.url().replace("redis://", "redis://limited:word@");
+    Ringback::on(&redis).set("store.url", &url).start().await;
+}
+
+#[tokio::test]
 async fn an_address_that_is_taken_is_named() {
     let redis = Redis::start().await;
     let taken = std::net::TcpListener::bind(("127.0.0.1", free_port())).unwrap();

@@ -7,13 +7,16 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use redis::{Client, RedisError};
 
-use super::keys;
+use super::{keys, link::sort};
 use crate::{
     domain::ids::BatchId,
-    store::{Doorbell, Ring},
+    store::{Doorbell, Ring, StoreError},
 };
 
 const RECONNECT_AFTER: Duration = Duration::from_millis(250);
+
+/// How long the server may take to let us subscribe.
+const HEAR_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Listens for as long as it is polled.
 pub(super) async fn listen(client: Client, doorbell: Doorbell) {
@@ -22,6 +25,18 @@ pub(super) async fn listen(client: Client, doorbell: Doorbell) {
             tracing::debug!(%error, "the store's bell can't be heard");
         }
         tokio::time::sleep(RECONNECT_AFTER).await;
+    }
+}
+
+/// Whether the bell can be heard at all.
+///
+/// # Errors
+/// [`StoreError`]; it is `Unexpected` if the server refuses.
+pub(super) async fn try_to_hear(client: &Client) -> Result<(), StoreError> {
+    let subscribed = async { client.get_async_pubsub().await?.subscribe(keys::BELL).await };
+    match tokio::time::timeout(HEAR_TIMEOUT, subscribed).await {
+        Ok(heard) => heard.map_err(|error| sort(&error)),
+        Err(_) => Err(StoreError::Unreachable("no answer to SUBSCRIBE".to_owned())),
     }
 }
 

@@ -26,7 +26,7 @@ use redis::{
 use secrecy::ExposeSecret;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::link::Link;
+use self::{keys::BELL, link::Link};
 use super::{Doorbell, Store, StoreError, StoreRules, StoreSettings};
 use crate::domain::{ids::PARTITIONS_MAX, time::millis};
 
@@ -64,6 +64,12 @@ pub enum ConnectError {
         /// What the store says.
         found: String,
     },
+    /// The server lets us not ring, or not hear, what there is to do.
+    #[error(
+        "the Redis server refuses Pub/Sub on the channel {BELL} ({0}). Allow the user of store.url to \
+         publish and subscribe to it: ACL SETUSER <user> &{BELL} +publish +subscribe"
+    )]
+    Bell(String),
     /// The server said no for good.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -87,7 +93,7 @@ pub async fn connect(settings: &StoreSettings, rules: StoreRules) -> Result<Stor
     let client = client(settings)?;
     let partitions = settings.partitions.clamp(1, PARTITIONS_MAX);
     let link = Link::new(&client)?;
-    while let Err(error) = check(&link, partitions).await {
+    while let Err(error) = check(&client, &link, partitions).await {
         match error {
             ConnectError::Store(error) if error.is_passing() => {
                 tracing::warn!(%error, "waiting for the store");
@@ -148,8 +154,9 @@ fn tcp() -> TcpSettings {
     settings
 }
 
-async fn check(link: &Link, partitions: u16) -> Result<(), ConnectError> {
+async fn check(client: &Client, link: &Link, partitions: u16) -> Result<(), ConnectError> {
     refuse_eviction(link).await?;
+    refuse_silence(client, link).await?;
     load_scripts(link).await?;
     let schema = agreed(link, "schema", SCHEMA).await?;
     let made_with = agreed(link, "partitions", &partitions.to_string()).await?;
@@ -198,5 +205,16 @@ async fn refuse_eviction(link: &Link) -> Result<(), ConnectError> {
     match policy.map(str::trim) {
         None | Some("noeviction") => Ok(()),
         Some(other) => Err(ConnectError::Evicting(other.to_owned())),
+    }
+}
+
+/// Without the bell all would go on, but each step would wait for somebody to look.
+async fn refuse_silence(client: &Client, link: &Link) -> Result<(), ConnectError> {
+    let mut command = redis::cmd("PUBLISH");
+    command.arg(BELL).arg("here");
+    let rung = link.ask(&command).await.map(|_| ());
+    match rung.and(bell::try_to_hear(client).await) {
+        Err(StoreError::Unexpected(refused)) => Err(ConnectError::Bell(refused)),
+        answer => Ok(answer?),
     }
 }

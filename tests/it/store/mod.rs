@@ -1,7 +1,8 @@
 //! The store's contract and a search for orders of steps that break it, on each store; and what the
-//! embedded store promises beyond.
+//! embedded store and the one on Redis promise beyond.
 
 mod contract;
 mod embedded;
 mod fixture;
 mod orders;
+mod redis;

@@ -26,7 +26,9 @@ local PARK_MAX_MS = 900000
 -- A batch waits for its time, and lasts from its beginning, no longer than this.
 local SCHEDULE_MAX_MS = 366 * 86400000
 
-local function ring(word) redis.call('PUBLISH', 'rb:bell', word) end
+-- The bell saves others from waiting, and nothing else: a server that refuses to carry it must not end
+-- a script in the middle of its writes.
+local function ring(word) redis.pcall('PUBLISH', 'rb:bell', word) end
 
 -- The ring of a provider's accounts with batches of this priority.
 local function ring_key(provider, priority) return P .. 'ring:' .. priority .. ':' .. provider end

@@ -10,5 +10,5 @@ if ARGV[2] == '1' then
 else
   redis.call('HDEL', KEYS[1], 'stopped')
 end
-redis.call('PUBLISH', 'rb:bell', 'pause ' .. ARGV[1])
+redis.pcall('PUBLISH', 'rb:bell', 'pause ' .. ARGV[1])
 return 1

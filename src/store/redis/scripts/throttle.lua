@@ -12,5 +12,5 @@ local paused = tonumber(redis.call('HGET', KEYS[1], 'paused') or 0)
 if paused > now + PAUSE_MAX_US then paused = 0 end
 local until_us = math.max(paused, now + math.min(tonumber(ARGV[2]), PAUSE_MAX_US))
 redis.call('HSET', KEYS[1], 'paused', string.format('%.0f', until_us))
-redis.call('PUBLISH', 'rb:bell', 'pause ' .. ARGV[1])
+redis.pcall('PUBLISH', 'rb:bell', 'pause ' .. ARGV[1])
 return until_us - now
