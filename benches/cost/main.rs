@@ -12,6 +12,7 @@ mod bare;
 mod broken;
 mod cases;
 mod emulator;
+mod guarantee;
 #[path = "../../tests/it/harness/mod.rs"]
 #[expect(dead_code, unused_imports, unused_macros, reason = "the harness serves the tests first")]
 mod harness;
@@ -62,6 +63,9 @@ const CASES: &[Case] = &[
     }),
     ("watchers", "200,000 messages at 20,000/s, 200 who watch, and nobody", BOTH, |on| {
         Box::pin(watchers::watchers(on))
+    }),
+    ("guarantee", "200,000 messages at 20,000/s, at most once and at least once", BOTH, |on| {
+        Box::pin(guarantee::guarantee(on))
     }),
     ("results", "the 1,000,000 messages of a batch, as lines", BOTH, |on| {
         Box::pin(results::results(on))
