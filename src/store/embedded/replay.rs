@@ -69,19 +69,24 @@ pub(super) fn order(
             order.host,
             step.now
         ],
-    )
-    .map(|_| ())
+    )?;
+    let sql = "INSERT OR IGNORE INTO replaying VALUES (?1, ?2)";
+    step.run(sql, (account, step.next_turn()?)).map(|_| ())
 }
 
-/// Carries out the oldest order, a bounded piece of it. Gives how many events are delivered again,
-/// and how many were looked at.
+/// Carries out an order, a bounded piece of it. Accounts take turns, so that a big order holds up
+/// nobody else's; the orders of one account come one after the other. Gives how many events are
+/// delivered again, and how many were looked at.
 pub(super) fn carry_out(step: &mut Step<'_>) -> rusqlite::Result<(u64, u64)> {
     // Orders that were carried out are known for a while, so that a repeat changes nothing.
     let long_ago = step.now - integer(millis(ORDER_KNOWN));
     step.run("DELETE FROM replay WHERE done_ms < ?1", [long_ago])?;
+    let sql = "SELECT account FROM replaying ORDER BY turn LIMIT 1";
+    let next: Option<String> = step.row(sql, [], |row| row.get(0))?;
+    let Some(account) = next else { return Ok((0, 0)) };
     let sql = "SELECT nonce, account, state, since_ms, host, at_ms, place FROM replay \
-               WHERE done_ms IS NULL ORDER BY at_ms LIMIT 1";
-    let found = step.row(sql, [], |row| {
+               WHERE account = ?1 AND done_ms IS NULL ORDER BY at_ms LIMIT 1";
+    let found = step.row(sql, [&account], |row| {
         Ok(Order {
             nonce: row.get(0)?,
             account: row.get(1)?,
@@ -92,7 +97,13 @@ pub(super) fn carry_out(step: &mut Step<'_>) -> rusqlite::Result<(u64, u64)> {
             place: row.get(6)?,
         })
     })?;
-    found.map_or(Ok((0, 0)), |order| order.carry_on(step))
+    let replayed = found.map_or(Ok((0, 0)), |order| order.carry_on(step))?;
+    let sql = "UPDATE replaying SET turn = ?2 WHERE account = ?1";
+    step.run(sql, (&account, step.next_turn()?))?;
+    let sql = "DELETE FROM replaying WHERE account = ?1 AND NOT EXISTS \
+               (SELECT 1 FROM replay WHERE account = ?1 AND done_ms IS NULL)";
+    step.run(sql, [&account])?;
+    Ok(replayed)
 }
 
 // === impl Order ===

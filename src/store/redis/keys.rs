@@ -10,7 +10,7 @@
 //! | `rb:bell` | channel | rings: `work <provider>`, `pause <provider>`, `event`, `wish <batch>` |
 //! | `rb:{rate:<provider>}` | hash | `clock` of the shared rate and `paused`, both µs; `stopped` |
 //! | `rb:{day:<account>}` | hash | `recipients` counted that day, and those of batches whose seal has not ended; gone at midnight UTC |
-//! | `P turn` | number | counts turns; gives ring places and lease tokens |
+//! | `P turn` | number | counts turns; gives ring places, lease tokens and turns of replays |
 //! | `P ring:<priority>:<provider>` | zset | accounts with something to claim, by turn |
 //! | `P ring:<priority>:<provider>:<account>` | zset | their batches, by turn |
 //! | `P marks:<provider>` | hash | how far each priority's turns have come, and the `last` one |
@@ -27,7 +27,8 @@
 //! | `P open:<host>` | zset | those with an attempt under way, by when its lease ends, ms |
 //! | `P host:<host>` | hash | `silences` in a row, and `until` when it is left alone, ms |
 //! | `P feed:<account>` | zset | the account's events in the order of their creation |
-//! | `P replays` | zset | orders to deliver events again, by nonce |
+//! | `P replaying` | zset | accounts with orders to deliver events again, by turn |
+//! | `P orders:<account>` | list | the nonces of its orders that are not carried out |
 //! | `P replay:<nonce>` | hash | such an order, and the `place` in the feed it has come to |
 //! | `P unfinished:<account>` | set | the account's batches that are not over |
 //! | `P purge` | zset | batches by when they are erased, ms |

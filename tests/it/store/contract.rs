@@ -132,6 +132,7 @@ cases! {
             a_replay_that_makes_no_sense_is_refused
             an_order_replays_what_ended_so
             an_order_is_carried_out_at_a_measured_pace
+            a_big_order_of_one_account_holds_up_no_other
             the_feed_is_in_order_and_pages
             the_list_of_events_is_newest_first_and_filters
         }

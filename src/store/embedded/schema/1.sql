@@ -188,5 +188,9 @@ CREATE TABLE replay (
   nonce INTEGER PRIMARY KEY, account TEXT NOT NULL, state TEXT NOT NULL, since_ms INTEGER NOT NULL,
   host TEXT, at_ms INTEGER NOT NULL, place INTEGER NOT NULL DEFAULT 0, done_ms INTEGER
 );
-CREATE INDEX replay_open ON replay (at_ms) WHERE done_ms IS NULL;
+CREATE INDEX replay_open ON replay (account, at_ms) WHERE done_ms IS NULL;
 CREATE INDEX replay_done ON replay (done_ms) WHERE done_ms IS NOT NULL;
+
+-- Accounts with orders that are not carried out: they take turns.
+CREATE TABLE replaying (account TEXT PRIMARY KEY, turn INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX replaying_turn ON replaying (turn);

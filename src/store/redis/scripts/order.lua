@@ -10,5 +10,6 @@ if redis.call('EXISTS', order) == 1 then return 1 end
 local now = now_ms()
 redis.call('HSET', order, 'account', ARGV[2], 'state', ARGV[3], 'since', ARGV[4], 'host', ARGV[5],
   'at', now, 'place', 0)
-redis.call('ZADD', P .. 'replays', now, ARGV[1])
+redis.call('RPUSH', P .. 'orders:' .. ARGV[2], ARGV[1])
+redis.call('ZADD', P .. 'replaying', 'NX', redis.call('INCR', P .. 'turn'), ARGV[2])
 return 1

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use ringback::{
     domain::{
-        batch::{CallbackSpec, CallbackState, Pace, Wanted},
+        batch::{BatchSpec, CallbackSpec, CallbackState, Pace, Wanted},
         event::Occurrence,
         ids::{BatchId, EventId},
         message::FinalState,
         time::UnixMs,
     },
-    store::{EventFilter, EventView, Recorded, ReplayError, ReplayOrder, Verdict},
+    store::{Draft, EventFilter, EventView, Recorded, ReplayError, ReplayOrder, Verdict},
 };
 
 use super::THREE;
@@ -275,6 +275,26 @@ pub(super) async fn an_order_is_carried_out_at_a_measured_pace(on: Fixture) {
     assert_eq!(on.sweep().await.events_replayed, 0);
     let stats = on.store.reading.stats(&[]).await.expect("figures");
     assert_eq!(stats.callbacks_pending, 130);
+}
+
+pub(super) async fn a_big_order_of_one_account_holds_up_no_other(on: Fixture) {
+    for _ in 0..220 {
+        let id = on.over(HOST).await;
+        on.end_callback(id, CallbackState::Exhausted).await;
+    }
+    let spec = BatchSpec { account: "other".into(), ..on.spec(true) };
+    let other = on.accept_draft(&Draft { spec, ..on.draft(true) }, &[], 1).await;
+    on.end_callback(other, CallbackState::Exhausted).await;
+    for account in [ACCOUNT, ACCOUNT, ACCOUNT, "other"] {
+        let order = exhausted_since(UnixMs(0));
+        on.store.intake.order_replay(account, &order).await.expect("an order");
+        on.store.intake.order_replay(account, &order).await.expect("the order again");
+    }
+    let mut replayed = Vec::new();
+    for _ in 0..8 {
+        replayed.push(on.sweep().await.events_replayed);
+    }
+    assert_eq!(replayed, [100, 1, 100, 20, 0, 0, 0, 0]);
 }
 
 pub(super) async fn the_feed_is_in_order_and_pages(on: Fixture) {
