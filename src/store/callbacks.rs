@@ -82,7 +82,8 @@ pub const WELCOME_KEPT: Duration = Duration::from_hours(30 * 24);
 /// What one receiver's host gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostLimits {
-    /// The most events at once, by all notifiers; in a store of several partitions, in each.
+    /// The most events at once, by all notifiers. Several partitions share them evenly, and each has
+    /// at least one.
     pub at_once: u32,
     /// After so many attempts in a row without any answer the host is left alone.
     pub silences_max: u32,

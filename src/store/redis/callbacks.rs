@@ -1,6 +1,6 @@
 //! [`Callbacks`] on Redis.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
 use redis::{Cmd, Value};
@@ -36,7 +36,7 @@ struct Taken {
 impl Callbacks for RedisStore {
     async fn take(&self, limit: usize, lease: Duration) -> Result<Vec<TakenEvent>, StoreError> {
         let mut taken = Vec::new();
-        for partition in 0..self.partitions {
+        for partition in self.partitions_in_turn() {
             if taken.len() >= limit {
                 break;
             }
@@ -131,6 +131,21 @@ impl Callbacks for RedisStore {
 }
 
 impl RedisStore {
+    /// All partitions, from another one on each time: a busy notifier has room for a few events only,
+    /// and the first partition could fill that for ever.
+    fn partitions_in_turn(&self) -> impl Iterator<Item = u16> + use<> {
+        let partitions = self.partitions;
+        let turn = self.takes.fetch_add(1, Ordering::Relaxed) % usize::from(partitions);
+        // Less than the partitions there are.
+        let first = u16::try_from(turn).unwrap_or(0);
+        (first..partitions).chain(0..first)
+    }
+
+    /// How many events a host may have at once in each partition.
+    fn places_at_once(&self) -> u32 {
+        (self.rules.hosts.at_once / u32::from(self.partitions)).max(1)
+    }
+
     async fn take_of(
         &self,
         partition: u16,
@@ -144,7 +159,7 @@ impl RedisStore {
                     .arg(millis(lease))
                     .arg(millis(EVENT_DELAY_MAX))
                     .arg(millis(EVENT_LEASE_MAX))
-                    .arg(hosts.at_once)
+                    .arg(self.places_at_once())
                     .arg(hosts.silences_max)
                     .arg(millis(hosts.left_alone));
             })

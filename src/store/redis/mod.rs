@@ -17,7 +17,10 @@ mod messages;
 mod reading;
 mod scripts;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use redis::{
     Client, IntoConnectionInfo, Value,
@@ -80,6 +83,8 @@ struct RedisStore {
     link: Link,
     partitions: u16,
     rules: StoreRules,
+    /// Counts takes of events: each begins at another partition.
+    takes: AtomicUsize,
     /// Rings our doorbell for as long as the store is in use.
     _bell: Arc<AbortOnDropHandle<()>>,
 }
@@ -107,7 +112,8 @@ pub async fn connect(settings: &StoreSettings, rules: StoreRules) -> Result<Stor
     let bell = Arc::new(AbortOnDropHandle::new(bell));
     let role = || -> Result<Arc<RedisStore>, StoreError> {
         let link = Link::new(&client)?;
-        Ok(Arc::new(RedisStore { link, partitions, rules, _bell: Arc::clone(&bell) }))
+        let takes = AtomicUsize::new(0);
+        Ok(Arc::new(RedisStore { link, partitions, rules, takes, _bell: Arc::clone(&bell) }))
     };
     let reading = role()?;
     Ok(Store {

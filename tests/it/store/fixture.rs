@@ -66,7 +66,12 @@ impl Fixture {
 
     /// A store that is there already.
     pub(crate) async fn on(place: &impl StoreUrl) -> Self {
-        let settings = settings(place);
+        Self::in_partitions(place, 1).await
+    }
+
+    /// A store in so many partitions, where there can be several.
+    pub(crate) async fn in_partitions(place: &impl StoreUrl, partitions: u16) -> Self {
+        let settings = StoreSettings { partitions, ..settings(place) };
         let store = store::open(&settings, RULES).await.expect("the store");
         let url = place.store_url();
         let raw: Box<dyn Raw> = match url.strip_prefix("embedded:") {

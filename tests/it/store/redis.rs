@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use ringback::{
-    domain::message::FinalState,
-    store::{Release, Settled, Settlement},
+    domain::{ids::BatchId, message::FinalState, time::UnixMs},
+    store::{Draft, Release, Settled, Settlement},
 };
 
-use super::fixture::{Fixture, all_sent, changes, settlement};
+use super::fixture::{Fixture, HOST, RULES, all_sent, callback_to, changes, settlement};
 use crate::harness::{Redis, StoreUrl};
 
 /// A server as a user without many rights sees it.
@@ -50,4 +50,45 @@ async fn a_bell_that_may_not_be_rung_any_more_ends_no_step_in_its_middle() {
     assert_eq!(on.take_one().await.batch.id, id);
     on.store.intake.set_stopped(&on.provider, true).await.expect("stopped");
     on.store.dispatch.throttle(&on.provider, Duration::from_secs(1)).await.expect("paused");
+}
+
+/// How many partitions a store in partitions has here.
+const PARTITIONS: u16 = 4;
+
+/// Accepts a batch that is over at once, with a completion to report to `host`.
+async fn over_in(on: &Fixture, partition: u16, host: &str) {
+    let id = BatchId::new(UnixMs(1_795_000_000_000), rand::random(), partition);
+    let draft = Draft { id, ..on.draft_with(callback_to(host)) };
+    on.accept_draft(&draft, &[], 1).await;
+}
+
+#[tokio::test]
+async fn events_are_taken_from_each_partition_in_its_turn() {
+    let redis = Redis::start().await;
+    let on = Fixture::in_partitions(&redis, PARTITIONS).await;
+    for host in ["a.example:443", "b.example:443", "c.example:443", "d.example:443"] {
+        for partition in 0..PARTITIONS {
+            over_in(&on, partition, host).await;
+        }
+    }
+    let mut partitions = Vec::new();
+    for _ in 0..PARTITIONS {
+        let taken = on.take(1).await;
+        partitions.extend(taken.iter().map(|event| event.event.id.partition()));
+    }
+    partitions.sort_unstable();
+    assert_eq!(partitions, [0, 1, 2, 3]);
+    assert_eq!(on.take(100).await.len(), 12, "none is left out");
+}
+
+#[tokio::test]
+async fn partitions_share_what_a_host_gets_at_once() {
+    let redis = Redis::start().await;
+    let on = Fixture::in_partitions(&redis, PARTITIONS).await;
+    for partition in 0..PARTITIONS {
+        for _ in 0..3 {
+            over_in(&on, partition, HOST).await;
+        }
+    }
+    assert_eq!(on.take(100).await.len(), RULES.hosts.at_once as usize);
 }
