@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::{
     EmbeddedStore,
     columns::{self, EventUlid, batch_columns, integer},
+    events::AT_ONCE,
     step::Step,
 };
 use crate::{
@@ -140,9 +141,9 @@ impl Ending {
         let sql = "UPDATE batch SET progress = NULL WHERE batch = ?1 AND progress = ?2";
         if step.run(sql, (self.batch, self.event))? == 1 {
             // The completion may have waited for this. It lies under its batch's ULID.
-            let sql = "UPDATE event SET due_ms = min(due_ms, ?2) \
+            let sql = "UPDATE event SET due_ms = ?2 \
                        WHERE id = (SELECT id FROM batch WHERE batch = ?1) AND due_ms IS NOT NULL";
-            step.run(sql, (self.batch, step.now))?;
+            step.run(sql, (self.batch, AT_ONCE))?;
         }
         Ok(())
     }
@@ -182,7 +183,7 @@ fn free_place(step: &mut Step<'_>, host: &str) -> rusqlite::Result<()> {
     let sql = "SELECT min(due_ms) FROM event WHERE host = ?1 AND due_ms IS NOT NULL";
     match step.row(sql, [host], |row| row.get::<_, Option<i64>>(0))?.flatten() {
         Some(due_ms) => {
-            step.look_at(host, due_ms.max(step.now))?;
+            step.look_at(host, due_ms)?;
             if due_ms <= step.now {
                 step.rings.push(crate::store::Ring::Event);
             }

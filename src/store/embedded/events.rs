@@ -1,7 +1,7 @@
 //! Events: how they come about, and how they end.
 //!
 //!   * A pending event waits (`due_ms`), or an attempt of it is under way (`until_ms`); an ended one
-//!     does neither.
+//!     does neither. One that has no delay to wait for is due [`AT_ONCE`].
 //!   * `host.look_ms` is no later than there is something to take of the host: too early costs a look.
 //!   * A batch's `unsent` is the number of its pending events. Once the batch is over and it is 0, the
 //!     time that the batch is kept begins, and a replay stops it.
@@ -13,6 +13,10 @@ use crate::{
     domain::{batch::CallbackState, ids::BatchId, message::FinalState},
     store::Ring,
 };
+
+/// When an event is due that waits for nothing: before any instant that a clock can show, so that one
+/// that is set back holds up none of them. They are taken in the order in which they came about.
+pub(super) const AT_ONCE: i64 = 0;
 
 /// At most so many failed messages of a batch are told of one by one.
 const FAILURES_MAX: u32 = 10_000;
@@ -52,7 +56,7 @@ impl Step<'_> {
         let event = self.next_turn()?;
         self.run(
             "INSERT INTO event (event, id, batch, account, host, kind, about, sequence, at_ms, \
-             since_ms, due_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?9)",
+             since_ms, due_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)",
             params![
                 event,
                 BatchId::further_event(id, number).ulid(),
@@ -62,11 +66,12 @@ impl Step<'_> {
                 kind,
                 about,
                 sequence,
-                self.now
+                self.now,
+                AT_ONCE
             ],
         )?;
         self.count("callback:pending", 1)?;
-        self.look_at(&host, self.now)?;
+        self.look_at(&host, AT_ONCE)?;
         self.rings.push(Ring::Event);
         Ok(Some(event))
     }
@@ -125,10 +130,10 @@ impl Step<'_> {
         // One that was not tried yet comes as soon as it may: a completion can wait for a report.
         let keeps_its_time: bool = is_pending && is_untried;
         let sql = "UPDATE event SET state = 'pending', ended_ms = NULL, base = number, \
-                   since_ms = ?2, due_ms = iif(?3, due_ms, ?2) WHERE event = ?1";
-        self.run(sql, (event, self.now, keeps_its_time))?;
+                   since_ms = ?2, due_ms = iif(?3, due_ms, ?4) WHERE event = ?1";
+        self.run(sql, (event, self.now, keeps_its_time, AT_ONCE))?;
         self.run("UPDATE host SET until_ms = NULL WHERE host = ?1", [&host])?;
-        self.look_at(&host, self.now)?;
+        self.look_at(&host, AT_ONCE)?;
         self.rings.push(Ring::Event);
         Ok(())
     }

@@ -12,8 +12,9 @@ use crate::{
 macro_rules! event_columns {
     ($rest:literal) => {
         concat!(
-            "SELECT id, batch, kind, about, sequence, at_ms, state, number, due_ms, body \
-             FROM event ",
+            // What is due at once came then, and is due since.
+            "SELECT id, batch, kind, about, sequence, at_ms, state, number, \
+             max(due_ms, since_ms), body FROM event ",
             $rest
         )
     };

@@ -165,7 +165,8 @@ fn attempts(db: &Connection, batch: &Batch, now: UnixMs) -> rusqlite::Result<Att
         })
     })?;
     let attempts = attempts.collect::<rusqlite::Result<_>>()?;
-    let sql = "SELECT due_ms, until_ms FROM event WHERE id = ?1";
+    // What is due at once came then, and is due since.
+    let sql = "SELECT max(due_ms, since_ms), until_ms FROM event WHERE id = ?1";
     let found = db.prepare_cached(sql)?.query_row([Id(batch.id)], |row| {
         Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
     });

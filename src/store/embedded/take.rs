@@ -4,7 +4,7 @@
 //! keep their host's places. Then come those that wait, as far as the host has places free: one, if
 //! it was left alone and is tried again. What is still due afterwards says when to look again.
 
-use super::{callbacks::taken, columns::integer, step::Step};
+use super::{callbacks::taken, columns::integer, events::AT_ONCE, step::Step};
 use crate::{
     domain::time::millis,
     store::{EVENT_DELAY_MAX, EVENT_LEASE_MAX, HostLimits, TakenEvent},
@@ -88,7 +88,7 @@ impl Take {
             step.row(sql, [host], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let (silences, until_ms) = found.unwrap_or_default();
         if silences < self.hosts.silences_max {
-            return Ok(Places { number: self.hosts.at_once.into(), from_ms: step.now });
+            return Ok(Places { number: self.hosts.at_once.into(), from_ms: AT_ONCE });
         }
         // One that lies further ahead than it can: the clock was stepped back.
         let left_alone_ms = integer(millis(self.hosts.left_alone));

@@ -170,7 +170,8 @@ impl Found {
             event: stored.event(self.id, &batch)?,
             state: state.parse().map_err(|_| codec::unexpected("an event in no known state"))?,
             attempts: small("number"),
-            next_attempt_at: instant(due)?,
+            // What waits for nothing lies before any instant: it came then, and is due since.
+            next_attempt_at: instant(due)?.map(|due| due.max(UnixMs(count("since")))),
             body: Some(text("body")).filter(|body| !body.is_empty()),
             batch,
         }))

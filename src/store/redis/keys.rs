@@ -23,7 +23,7 @@
 //! | `P closing` | zset | canceled and expired batches with chunks left to close |
 //! | `P uploads` | zset | unsealed batches by when their upload's lease ends, ms |
 //! | `P hosts` | zset | hosts of receivers by when there is an event to take, ms |
-//! | `P wait:<host>` | zset | its pending events by when the next attempt is due, ms |
+//! | `P wait:<host>` | zset | its pending events by when the next attempt is due, ms; long past: at once |
 //! | `P open:<host>` | zset | those with an attempt under way, by when its lease ends, ms |
 //! | `P host:<host>` | hash | `silences` in a row, and `until` when it is left alone, ms |
 //! | `P feed:<account>` | zset | the account's events in the order of their creation |

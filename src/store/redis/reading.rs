@@ -90,10 +90,14 @@ impl Reading for RedisStore {
         calls.cmd("LRANGE").arg(keys::attempts(id.event())).arg(0).arg(-1);
         calls.cmd("ZSCORE").arg(keys.waiting(host)).arg(id.ulid());
         calls.cmd("ZSCORE").arg(keys.under_way(host)).arg(id.ulid());
+        calls.cmd("HGET").arg(keys::event(id.event())).arg("since");
         calls.cmd("TIME");
         let mut answers = self.link.ask_all(&calls).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);
         let (lines, due, lease) = (codec::list(next())?, instant(next())?, instant(next())?);
+        // What waits for nothing lies before any instant: it came then, and is due since.
+        let since = instant(next())?.unwrap_or_default();
+        let due = due.map(|due| due.max(since));
         let now = UnixMs(time_ms(next())?);
         let attempts = lines.into_iter().map(attempt).collect::<Result<Vec<_>, _>>()?;
         let is_held = lease.is_some_and(|lease| lease > now);

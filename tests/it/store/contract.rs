@@ -129,6 +129,7 @@ cases! {
             a_batch_is_kept_until_all_its_events_have_ended
             a_replay_begins_the_schedule_anew
             a_replay_of_what_waits_comes_at_once
+            what_waits_for_nothing_is_not_held_up_by_a_clock_that_is_set_back
             a_replay_that_makes_no_sense_is_refused
             an_order_replays_what_ended_so
             an_order_is_carried_out_at_a_measured_pace

@@ -139,8 +139,8 @@ CREATE TABLE waiting (
   PRIMARY KEY (chunk, place)
 ) WITHOUT ROWID;
 
--- Events, in the order of their creation. A pending one waits until `due_ms`, or an attempt is under
--- way, whose lease ends at `until_ms`; an ended one has neither.
+-- Events, in the order of their creation. A pending one waits until `due_ms` (0: for nothing), or an
+-- attempt is under way, whose lease ends at `until_ms`; an ended one has neither.
 CREATE TABLE event (
   event    INTEGER PRIMARY KEY,
   id       TEXT NOT NULL UNIQUE,         -- the ULID

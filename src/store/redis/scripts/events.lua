@@ -5,6 +5,7 @@
 -- up from there. What holds:
 --   * a pending event is in exactly one set of its host: in `wait` by when its next attempt is due,
 --     or in `open` by when its lease ends; an ended one is in neither;
+--   * one that has no delay to wait for is due long since, whatever the clock is set to: see at_once;
 --   * `hosts` has a host no later than there is something to take of it: too early costs a look;
 --   * a batch's `unsent` is the number of its pending events. Once the batch is over and it is 0,
 --     the time that the batch is kept begins, and a replay stops it.
@@ -23,6 +24,10 @@ end
 
 local function wait_key(host) return P .. 'wait:' .. host end
 local function open_key(host) return P .. 'open:' .. host end
+
+-- When an event is due that waits for nothing: in the order of these instants, but before any that a
+-- clock can show, so that one that is set back holds up none of them.
+local function at_once(now) return now / 1000000 end
 
 -- Has notifiers look at a host at this instant, unless they do so earlier.
 local function look_at(host, at)
@@ -56,8 +61,8 @@ local function add_event(id, key, n, kind, about, now)
   if n > 0 then redis.call('RPUSH', key .. ':e', ulid) end
   redis.call('ZADD', P .. 'feed:' .. b[1], next_place(now), ulid)
   redis.call('HINCRBY', P .. 'stats', 'callback:pending', 1)
-  redis.call('ZADD', wait_key(host), now, ulid)
-  look_at(host, now)
+  redis.call('ZADD', wait_key(host), at_once(now), ulid)
+  look_at(host, at_once(now))
   ring('event')
   return ulid
 end
@@ -94,9 +99,11 @@ local function deliver_again(ulid, id, key, now)
   end
   redis.call('HSET', event, 'base', e[3], 'since', now)
   -- One that was not tried yet comes as soon as it may: a completion can wait for a report.
-  if e[2] ~= 'pending' or e[3] ~= e[4] then redis.call('ZADD', wait_key(e[1]), now, ulid) end
+  if e[2] ~= 'pending' or e[3] ~= e[4] then
+    redis.call('ZADD', wait_key(e[1]), at_once(now), ulid)
+  end
   redis.call('HDEL', P .. 'host:' .. e[1], 'until')
-  look_at(e[1], now)
+  look_at(e[1], at_once(now))
   ring('event')
 end
 

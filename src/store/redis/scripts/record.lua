@@ -48,14 +48,14 @@ if redis.call('HGET', key, 'progress') == ulid then
   redis.call('HDEL', key, 'progress')
   if redis.call('HEXISTS', key, 'completed_ms') == 1 then
     -- The completion waited for this.
-    redis.call('ZADD', wait_key(host), 'XX', now, id)
+    redis.call('ZADD', wait_key(host), 'XX', at_once(now), id)
   end
 end
 local sign = judge_host()
 -- A place is free: whoever waits may have it.
 local due = redis.call('ZRANGE', wait_key(host), 0, 0, 'WITHSCORES')[2]
 if due then
-  look_at(host, math.max(due, now))
+  look_at(host, due)
   if tonumber(due) <= now then ring('event') end
 end
 forget_idle(host)

@@ -10,7 +10,7 @@
 --          the last replay, ms since then, 1 if its lease had run out, body or '', …}
 
 local limit, lease, delay_max, lease_max = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local at_once, silences_max, alone_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local places_max, silences_max, alone_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local now = now_ms()
 local taken, count = {}, 0
 
@@ -30,10 +30,11 @@ local function hand_out(ulid, host, interrupted)
   count = count + 1
 end
 
--- How many events a host may have at once, and from when on: one, after its time alone.
+-- How many events a host may have at once, and from when on: one, after its time alone; 0 for at any
+-- time.
 local function places_of(host)
   local h = redis.call('HMGET', P .. 'host:' .. host, 'silences', 'until')
-  if tonumber(h[1] or 0) < silences_max then return at_once, now end
+  if tonumber(h[1] or 0) < silences_max then return places_max, 0 end
   local from = tonumber(h[2] or now)
   if from > now + alone_ms then from = now end
   return 1, from

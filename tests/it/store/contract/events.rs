@@ -221,6 +221,27 @@ pub(super) async fn a_replay_begins_the_schedule_anew(on: Fixture) {
     assert_eq!(on.sweep().await.batches_purged, 1);
 }
 
+pub(super) async fn what_waits_for_nothing_is_not_held_up_by_a_clock_that_is_set_back(on: Fixture) {
+    let again = on.over("b.example:80").await;
+    on.end_callback(again, CallbackState::Exhausted).await;
+    on.store.intake.replay(ACCOUNT, again).await.expect("a replay");
+    let new = on.over(HOST).await;
+    for view in on.events(&EventFilter::default()).await {
+        let due = view.next_attempt_at.expect("an instant");
+        assert!(due >= view.event.at, "{view:?}");
+    }
+    let attempts = on.store.reading.attempts(ACCOUNT, new).await.expect("a read").expect("a batch");
+    assert!(attempts.next_attempt_at >= on.batch(new).await.completed_at, "{attempts:?}");
+    on.raw.step_clock_back(Duration::from_hours(2)).await;
+    assert_eq!(on.store.callbacks.next_due().await.expect("an answer"), Some(Duration::ZERO));
+    let taken = on.take(10).await;
+    let mut batches: Vec<_> = taken.iter().map(|event| event.batch.id).collect();
+    batches.sort_unstable();
+    let mut expected = [again, new];
+    expected.sort_unstable();
+    assert_eq!(batches, expected);
+}
+
 pub(super) async fn a_replay_of_what_waits_comes_at_once(on: Fixture) {
     let id = on.over(HOST).await;
     let taken = on.take_one().await;
