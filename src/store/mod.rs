@@ -47,6 +47,7 @@ pub use reading::{
     Stats,
 };
 
+use settings::PURGE_AHEAD_MAX;
 pub use settings::{RETENTION_MAX, StoreSettings};
 
 /// A store, whichever it is: the five ports on one backend.

@@ -7,9 +7,13 @@ use serde::Deserialize;
 
 use crate::domain::units::span;
 
-/// The longest retention. A batch to be erased later than this from now was stored before the
-/// clock was stepped back.
+/// The longest retention.
 pub const RETENTION_MAX: Duration = Duration::from_hours(400 * 24);
+
+/// A batch that is to be erased later than this from now has its time from a clock that was wrong.
+/// Well beyond the longest retention: a batch that is kept for too long hurts nobody, so a clock that
+/// was set back by less than a year erases nothing.
+pub(super) const PURGE_AHEAD_MAX: Duration = RETENTION_MAX.saturating_mul(2);
 
 /// Which store serves, and how long it keeps what is over.
 #[derive(Clone, Debug, Deserialize)]

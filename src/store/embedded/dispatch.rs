@@ -17,7 +17,7 @@ use super::{
 use crate::{
     domain::{batch::BatchSpec, ids::BatchId, time::millis},
     store::{
-        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Pause, RETENTION_MAX, Ring,
+        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, PURGE_AHEAD_MAX, Pause, Ring,
         Settled, Settlement, Standing, StoreError, Swept, stored,
     },
 };
@@ -75,7 +75,7 @@ impl Dispatch for EmbeddedStore {
     async fn sweep(&self) -> Result<Swept, StoreError> {
         let (lease_ms, upload_lease_ms) =
             (self.lease_ms(), integer(millis(self.rules.upload_lease)));
-        let retention_max_ms = integer(millis(RETENTION_MAX));
+        let ahead_max_ms = integer(millis(PURGE_AHEAD_MAX));
         let (leases_lost, closed) = self.write(move |step| sweep::recover(step, lease_ms)).await?;
         let closed_later = self.write(sweep::close).await?;
         let batches_due = self.write(sweep::forward).await?;
@@ -83,7 +83,7 @@ impl Dispatch for EmbeddedStore {
         let batches_expired = self.write(sweep::expire).await?;
         let uploads_dropped = self.write(move |step| sweep::expel(step, upload_lease_ms)).await?;
         let (chunks_purged, batches_purged) =
-            self.write(move |step| sweep::purge(step, retention_max_ms)).await?;
+            self.write(move |step| sweep::purge(step, ahead_max_ms)).await?;
         let (events_replayed, looked_at) = self.write(replay::carry_out).await?;
         let full = [
             leases_lost,

@@ -186,13 +186,13 @@ pub(super) fn expel(step: &mut Step<'_>, upload_lease_ms: i64) -> rusqlite::Resu
 
 /// Erases a batch that was kept long enough, [`STEP`] chunks and events at a time. Gives how many of
 /// these and how many batches were erased.
-pub(super) fn purge(step: &mut Step<'_>, retention_max_ms: i64) -> rusqlite::Result<(u64, u64)> {
+pub(super) fn purge(step: &mut Step<'_>, ahead_max_ms: i64) -> rusqlite::Result<(u64, u64)> {
     let due: Vec<i64> = step.due(
         "SELECT batch FROM batch WHERE purge_ms IS NOT NULL AND purge_ms <= ?1 \
          ORDER BY purge_ms LIMIT ?2",
         "SELECT batch FROM batch WHERE purge_ms IS NOT NULL AND purge_ms > ?1 \
          ORDER BY purge_ms LIMIT ?2",
-        retention_max_ms,
+        ahead_max_ms,
         1,
     )?;
     let Some(batch) = due.first().copied() else { return Ok((0, 0)) };

@@ -16,9 +16,9 @@ use crate::{
         time::{UnixMs, millis},
     },
     store::{
-        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, ORDER_KNOWN, Pause, RETENTION_MAX,
-        Release, SendTimes, Settled, Settlement, Standing, StoreError, Swept, Token, Wish, pace,
-        stored,
+        Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, ORDER_KNOWN, PURGE_AHEAD_MAX,
+        Pause, Release, SendTimes, Settled, Settlement, Standing, StoreError, Swept, Token, Wish,
+        pace, stored,
     },
 };
 
@@ -165,7 +165,7 @@ impl RedisStore {
             .await?;
         let [chunks_purged, batches_purged] = self
             .step(&scripts::PURGE, key, |call| {
-                call.arg(STEP).arg(millis(RETENTION_MAX));
+                call.arg(STEP).arg(millis(PURGE_AHEAD_MAX));
             })
             .await?;
         let [events_replayed, looked_at] = self

@@ -116,6 +116,7 @@ cases! {
             an_answer_ends_a_row_of_silences
             a_welcome_is_kept_for_its_account_and_host
             what_was_kept_long_enough_is_erased_to_the_last_key
+            nothing_is_erased_because_the_clock_was_set_back
         }
         events {
             the_dispatch_is_told_before_the_completion

@@ -2,7 +2,7 @@
 -- Erases a batch that was kept long enough, in steps of a bounded number of chunks and events.
 --
 -- KEYS 1 partition
--- ARGV 1 at most so many of each  2 the longest retention there can be, ms
+-- ARGV 1 at most so many of each  2 an instant that lies further ahead than this is wrong, ms
 -- Returns {chunks and events erased, batches erased}
 
 local id = due_range(P .. 'purge', now_ms(), tonumber(ARGV[2]), 1)[1]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringback::{
     domain::batch::CallbackState,
-    store::{AttemptEnd, HostSign, Recorded, Verdict},
+    store::{AttemptEnd, HostSign, RETENTION_MAX, Recorded, Verdict},
 };
 
 use super::THREE;
@@ -166,6 +166,16 @@ pub(super) async fn a_welcome_is_kept_for_its_account_and_host(on: Fixture) {
     assert!(callbacks.is_welcome(ACCOUNT, HOST).await.expect("an answer"));
     assert!(!callbacks.is_welcome("other", HOST).await.expect("an answer"));
     assert!(!callbacks.is_welcome(ACCOUNT, "a.example:80").await.expect("an answer"));
+}
+
+pub(super) async fn nothing_is_erased_because_the_clock_was_set_back(on: Fixture) {
+    let id = on.accept_draft(&on.draft(false), &[], 1).await;
+    on.raw.step_clock_back(RETENTION_MAX).await;
+    assert_eq!(on.sweep().await.batches_purged, 0);
+    assert!(on.batch(id).await.is_over());
+    // Further ahead than any step that is meant: it would be kept for ever.
+    on.raw.step_clock_back(RETENTION_MAX).await;
+    assert_eq!(on.sweep().await.batches_purged, 1);
 }
 
 pub(super) async fn what_was_kept_long_enough_is_erased_to_the_last_key(on: Fixture) {
