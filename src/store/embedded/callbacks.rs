@@ -12,7 +12,7 @@ use super::{
     step::Step,
 };
 use crate::{
-    domain::{ids::EventId, time::millis},
+    domain::{batch::CallbackState, ids::EventId, time::millis},
     store::{
         Attempt, Callbacks, EVENT_DELAY_MAX, HostLimits, HostSign, Recorded, StoreError,
         TakenEvent, Verdict, WELCOME_KEPT, stored::StoredEvent,
@@ -193,7 +193,8 @@ fn free_place(step: &mut Step<'_>, host: &str) -> rusqlite::Result<()> {
     }
 }
 
-/// An event as its columns tell it, with its batch; nothing if that is gone.
+/// An event as its columns tell it, with its batch. Nothing if that is gone: the event ends then, since
+/// it would keep one of its host's places for ever.
 pub(super) fn taken(
     step: &Step<'_>,
     event: i64,
@@ -217,7 +218,11 @@ pub(super) fn taken(
     let Some((id, stored, number, tries, age, body, batch)) = found else { return Ok(None) };
     let batch = match step.row(batch_columns!("WHERE b.batch = ?1"), [batch], columns::batch) {
         Ok(Some(batch)) => batch,
-        Ok(None) => return Ok(None),
+        Ok(None) => {
+            tracing::error!(event.id = %id, "an event has no batch: the store lost it");
+            step.end_event(event, CallbackState::Exhausted)?;
+            return Ok(None);
+        }
         Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
             tracing::error!(event.id = %id, %error, "an event's batch can't be read");
             return Ok(None);

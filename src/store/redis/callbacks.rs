@@ -8,12 +8,13 @@ use redis::{Cmd, Value};
 use super::{RedisStore, codec, keys, scripts};
 use crate::{
     domain::{
+        batch::CallbackState,
         ids::{BatchId, EventId},
         time::{UnixMs, millis},
     },
     store::{
-        Attempt, Callbacks, EVENT_DELAY_MAX, EVENT_LEASE_MAX, HostSign, Recorded, StoreError,
-        TakenEvent, Verdict, WELCOME_KEPT, stored::StoredEvent,
+        Attempt, AttemptEnd, Callbacks, EVENT_DELAY_MAX, EVENT_LEASE_MAX, HostSign, Recorded,
+        StoreError, TakenEvent, Verdict, WELCOME_KEPT, stored::StoredEvent,
     },
 };
 
@@ -41,7 +42,7 @@ impl Callbacks for RedisStore {
                 break;
             }
             match self.take_of(partition, limit - taken.len(), lease).await {
-                Ok(answer) => self.read_taken(answer, &mut taken).await?,
+                Ok(events) => taken.extend(events),
                 // What was taken before has begun its attempts: it must not be thrown away.
                 Err(_) if !taken.is_empty() => break,
                 Err(error) => return Err(error),
@@ -151,9 +152,10 @@ impl RedisStore {
         partition: u16,
         limit: usize,
         lease: Duration,
-    ) -> Result<Value, StoreError> {
+    ) -> Result<Vec<TakenEvent>, StoreError> {
         let hosts = self.rules.hosts;
-        self.link
+        let answer = self
+            .link
             .run_once(&scripts::TAKE, &keys::partition(partition), |call| {
                 call.arg(limit)
                     .arg(millis(lease))
@@ -163,33 +165,44 @@ impl RedisStore {
                     .arg(hosts.silences_max)
                     .arg(millis(hosts.left_alone));
             })
-            .await
+            .await?;
+        self.read_taken(answer).await
     }
 
-    /// Adds the events of the answer of `take`, with their batches.
-    async fn read_taken(
-        &self,
-        answer: Value,
-        taken: &mut Vec<TakenEvent>,
-    ) -> Result<(), StoreError> {
+    /// The events of the answer of `take`, with their batches.
+    async fn read_taken(&self, answer: Value) -> Result<Vec<TakenEvent>, StoreError> {
         let (mut found, mut calls) = (Vec::new(), redis::pipe());
         for values in codec::list(answer)?.chunks(TAKEN_VALUES) {
             let event = Taken::read(values)?;
             calls.add_command(hgetall(&keys::batch(event.batch)));
             found.push(event);
         }
+        let (mut taken, mut lost) = (Vec::with_capacity(found.len()), Vec::new());
         for (event, fields) in found.into_iter().zip(self.link.ask_all(&calls).await?) {
-            let id = event.event;
+            let (id, number) = (event.event, event.number);
             // One that can't be read must not hold the others up.
             match event.with_batch(fields) {
                 Ok(Some(event)) => taken.push(event),
-                Ok(None) => {
-                    tracing::error!(event.id = %id, "an event has no batch: the store lost it");
-                }
+                Ok(None) => lost.push((id, number)),
                 Err(error) => tracing::error!(event.id = %id, %error, "an event can't be read"),
             }
         }
-        Ok(())
+        for (id, number) in lost {
+            self.give_up(id, number).await;
+        }
+        Ok(taken)
+    }
+
+    /// Ends an event that has no batch any more, which would keep one of its host's places for ever.
+    async fn give_up(&self, event: EventId, number: u32) {
+        tracing::error!(event.id = %event, "an event has no batch: the store lost it");
+        let end =
+            AttemptEnd { error: Some("its batch is lost".to_owned()), ..AttemptEnd::default() };
+        let verdict = Verdict::Ended(CallbackState::Exhausted);
+        let attempt = Attempt { event, number, end, verdict, host: HostSign::None };
+        if let Err(error) = self.record(&attempt).await {
+            tracing::warn!(event.id = %event, %error, "it comes again when its lease runs out");
+        }
     }
 }
 

@@ -111,6 +111,7 @@ cases! {
             an_interrupted_attempt_is_handed_out_to_be_recorded
             a_late_record_changes_nothing
             a_host_gets_so_many_at_once_and_the_others_theirs
+            events_whose_batches_are_lost_keep_no_place_of_their_host
             many_events_of_one_host_hide_no_other
             a_silent_host_is_left_alone_then_tried_with_one
             an_answer_ends_a_row_of_silences

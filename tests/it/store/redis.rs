@@ -56,10 +56,10 @@ async fn a_bell_that_may_not_be_rung_any_more_ends_no_step_in_its_middle() {
 const PARTITIONS: u16 = 4;
 
 /// Accepts a batch that is over at once, with a completion to report to `host`.
-async fn over_in(on: &Fixture, partition: u16, host: &str) {
+async fn over_in(on: &Fixture, partition: u16, host: &str) -> BatchId {
     let id = BatchId::new(UnixMs(1_795_000_000_000), rand::random(), partition);
     let draft = Draft { id, ..on.draft_with(callback_to(host)) };
-    on.accept_draft(&draft, &[], 1).await;
+    on.accept_draft(&draft, &[], 1).await
 }
 
 #[tokio::test]
@@ -91,4 +91,15 @@ async fn partitions_share_what_a_host_gets_at_once() {
         }
     }
     assert_eq!(on.take(100).await.len(), RULES.hosts.at_once as usize);
+}
+
+#[tokio::test]
+async fn what_was_taken_is_not_thrown_away_because_another_partition_fails() {
+    let redis = Redis::start().await;
+    let on = Fixture::in_partitions(&redis, PARTITIONS).await;
+    let whole = over_in(&on, 0, HOST).await;
+    let broken = format!("rb:{{p01}}:b:{}", over_in(&on, 1, HOST).await.ulid());
+    redis.ask(&format!("DEL {broken}"));
+    redis.ask(&format!("SET {broken} rubbish"));
+    assert_eq!(on.take_one().await.batch.id, whole);
 }

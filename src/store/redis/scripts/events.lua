@@ -78,6 +78,8 @@ local function end_event(ulid, id, key, word, now)
   redis.call('HSET', P .. 'e:' .. ulid, 'state', word, 'ended', now)
   redis.call('HINCRBY', P .. 'stats', 'callback:pending', -1)
   redis.call('HINCRBY', P .. 'stats', 'callback:' .. word, 1)
+  -- A batch that the store lost is not to come back as a number.
+  if redis.call('EXISTS', key) == 0 then return end
   if ulid == id then redis.call('HSET', key, 'callback', word) end
   redis.call('HINCRBY', key, 'unsent', -1)
   keep_on(id, key, now)

@@ -103,6 +103,20 @@ pub(super) async fn a_host_gets_so_many_at_once_and_the_others_theirs(on: Fixtur
     assert!(taken.iter().all(|event| event.interrupted));
 }
 
+pub(super) async fn events_whose_batches_are_lost_keep_no_place_of_their_host(on: Fixture) {
+    for _ in 0..RULES.hosts.at_once {
+        let id = on.over(HOST).await;
+        on.raw.lose_batch(id).await;
+        assert!(on.store.reading.batch(ACCOUNT, id).await.expect("a read").is_none());
+    }
+    assert!(on.take(100).await.is_empty());
+    let whole = on.over(HOST).await;
+    assert_eq!(on.take_one().await.batch.id, whole);
+    let stats = on.store.reading.stats(&[]).await.expect("figures");
+    let given_up = stats.callbacks_ended["exhausted"];
+    assert_eq!((stats.callbacks_pending, given_up), (1, u64::from(RULES.hosts.at_once)));
+}
+
 pub(super) async fn many_events_of_one_host_hide_no_other(on: Fixture) {
     for _ in 0..60 {
         on.over(HOST).await;
