@@ -23,7 +23,8 @@ const RENDERED_AT_ONCE: usize = 8;
 /// Read the feed of events
 ///
 /// Oldest first, as long as their batches are kept. No event ever comes in before one that was
-/// given, so whoever asks on after the last one gets each event once.
+/// given, so whoever asks on after the last one gets each event once. Only a store of several partitions
+/// can't promise that when its clock goes back.
 #[utoipa::path(
     get, path = "/v1/events", tag = "Callbacks",
     params(

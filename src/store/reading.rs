@@ -88,8 +88,9 @@ pub trait Reading: Send + Sync {
     ) -> Result<Option<(Vec<EventView>, Option<EventId>)>, StoreError>;
 
     /// The `limit` events of an account that were created next after `after`, oldest first; from
-    /// the oldest on if nothing is said. No event ever comes in before one that was given. `None`
-    /// if `after` is no event of the account's.
+    /// the oldest on if nothing is said. No event ever comes in before one that was given,
+    /// but in a store of several partitions whose clock went back. `None` if `after` is no event of the
+    /// account's.
     ///
     /// # Errors
     /// [`StoreError`].

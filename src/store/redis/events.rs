@@ -2,7 +2,11 @@
 //!
 //! Within a partition each event has a place of its own, an instant in µs that the script counts up.
 //! With several partitions the newest instant is left out of what is read: an event that comes into
-//! another partition meanwhile then never lies before one that was given.
+//! another partition meanwhile then never lies before one that was given. That holds as long as the
+//! server's clock does not go back: when it does (a step, or a failover to a server that is behind), an
+//! event of one partition can lie before one that was given of another, by as much as it went back, and
+//! those with places ahead of the clock are left out until it has caught up. One partition knows
+//! neither: its places are counted up whatever the clock says.
 
 use redis::Value;
 
