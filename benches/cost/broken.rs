@@ -38,13 +38,13 @@ enum End {
 #[derive(Clone, Copy)]
 enum Held {
     Redis {
-        keys: f64,
-        dataset_bytes: f64,
+        keys: u64,
+        dataset_bytes: u64,
     },
     /// Pages of the file that are in use; others are free, and are used again before it grows.
     Embedded {
-        pages: f64,
-        free_pages: f64,
+        pages: u64,
+        free_pages: u64,
     },
 }
 
@@ -190,13 +190,13 @@ impl Held {
                 let sql = "SELECT page_count, freelist_count \
                            FROM pragma_page_count, pragma_freelist_count";
                 let row = db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
-                let (all, free): (f64, f64) = row.expect("figures");
-                Self::Embedded { pages: all - free, free_pages: free }
+                let (all, free): (u32, u32) = row.expect("figures");
+                Self::Embedded { pages: (all - free).into(), free_pages: free.into() }
             }
         }
     }
 
-    fn size(&self) -> f64 {
+    fn size(&self) -> u64 {
         match self {
             Self::Redis { keys, .. } => *keys,
             Self::Embedded { pages, .. } => *pages,
@@ -213,17 +213,19 @@ impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Redis { keys, dataset_bytes } => {
-                write!(f, "{} keys, {:.2} MiB", whole(*keys), dataset_bytes / 1_048_576.0)
+                let mib = *dataset_bytes as f64 / 1_048_576.0;
+                write!(f, "{} keys, {mib:.2} MiB", whole(*keys as f64))
             }
             Self::Embedded { pages, free_pages } => {
-                write!(f, "{} pages in use, {} free", whole(*pages), whole(*free_pages))
+                let (used, free) = (whole(*pages as f64), whole(*free_pages as f64));
+                write!(f, "{used} pages in use, {free} free")
             }
         }
     }
 }
 
 /// The number behind `name` in the answer to a command.
-fn figure(redis: &Redis, command: &str, name: &str) -> f64 {
+fn figure(redis: &Redis, command: &str, name: &str) -> u64 {
     let answer = redis.ask(command);
     let line = answer.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|number| number.trim().parse().ok()).expect("a figure")

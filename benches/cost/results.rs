@@ -28,7 +28,9 @@ pub(crate) async fn results(on: Kind) {
     for round in 1..=ROUNDS {
         let pids = workers(&service, &store);
         let before: Vec<f64> = pids.iter().map(|pid| memory_mib(*pid)).collect();
-        pids.iter().for_each(|pid| forget_peak(*pid));
+        for pid in &pids {
+            forget_peak(*pid);
+        }
         let begun = Instant::now();
         let url = format!("http://{}/v1/batches/{id}/messages", service.address());
         let answer = http.get(url).header("accept", lines::FORM.1).send().await.expect("an answer");

@@ -48,47 +48,58 @@ struct Run {
 }
 
 /// A batch at a steady rate, with and without watchers in turns: whether the rate is kept, and what a
-/// message costs.
+/// message costs. Through the mock a message itself costs least, so the watchers' share is largest.
 pub(crate) async fn watchers(on: Kind) {
     let emulator = EmulatorProcess::start();
     let store = Backing::start(on).await;
     let setup = Ringback::on(&store).set("log.filter", "warn").carrier(&emulator.url);
-    let service = setup.set("providers.carrier.rate", &format!("{RATE}/s")).start().await;
+    let rate = format!("{RATE}/s");
+    let setup = setup.set("providers.carrier.rate", &rate).set("providers.mock.rate", &rate);
+    let service = setup.start().await;
     let mut scene = Scene { service, receiver: Receiver::start(), reported: 0 };
-    scene.run(0).await;
-    let (mut ratios, mut shares) = (Vec::new(), Vec::new());
-    for pair in 1..=PAIRS {
-        // Who goes first changes, so that what drifts favours neither.
-        let (with, without) = if pair % 2 == 0 {
-            let with = scene.run(WATCHERS).await;
-            (with, scene.run(0).await)
-        } else {
-            let without = scene.run(0).await;
-            (scene.run(WATCHERS).await, without)
-        };
-        let ratio = with.micros / without.micros;
-        println!(
-            "  {pair}: {:.2} µs a message with {WATCHERS} watchers, {:.2} without, ratio {ratio:.3}; \
-             {:.3} of the rate, {:.3} without; each told of {:.1} events",
-            with.micros, without.micros, with.share, without.share, with.told
-        );
-        ratios.push(ratio);
-        shares.push(with.share);
+    for provider in ["carrier", "mock"] {
+        scene.compare(provider).await;
     }
-    println!(
-        "  median ratio {:.3}, median share of the rate {:.3}",
-        median(&ratios),
-        median(&shares)
-    );
 }
 
 // === impl Scene ===
 
 impl Scene {
+    /// Pairs of batches through a provider.
+    async fn compare(&mut self, provider: &str) {
+        println!("  through the {}:", if provider == "mock" { "mock" } else { "http provider" });
+        self.run(provider, 0).await;
+        let (mut ratios, mut shares) = (Vec::new(), Vec::new());
+        for pair in 1..=PAIRS {
+            // Who goes first changes, so that what drifts favours neither.
+            let (with, without) = if pair % 2 == 0 {
+                let with = self.run(provider, WATCHERS).await;
+                (with, self.run(provider, 0).await)
+            } else {
+                let without = self.run(provider, 0).await;
+                (self.run(provider, WATCHERS).await, without)
+            };
+            let ratio = with.micros / without.micros;
+            println!(
+                "    {pair}: {:.2} µs a message with {WATCHERS} watchers, {:.2} without, ratio {ratio:.3}; \
+                 {:.3} of the rate, {:.3} without; each told of {:.1} events",
+                with.micros, without.micros, with.share, without.share, with.told
+            );
+            ratios.push(ratio);
+            shares.push(with.share);
+        }
+        println!(
+            "  median ratio {:.3}, median share of the rate {:.3}",
+            median(&ratios),
+            median(&shares)
+        );
+    }
+
     /// Sends a batch that so many watch, until its callback.
-    async fn run(&mut self, watchers: usize) -> Run {
+    async fn run(&mut self, provider: &str, watchers: usize) -> Run {
         let (messages, pid) = (RATE * SECONDS, self.service.pid());
-        let head = json!({"body": "Hello", "callback_url": self.receiver.url()}).to_string();
+        let url = self.receiver.url();
+        let head = json!({"body": "Hello", "provider": provider, "callback_url": url}).to_string();
         let (begun, before) = (Instant::now(), cpu_seconds(pid));
         let id = lines::post(&self.service.client(), &head, messages).await;
         let told = Arc::new(AtomicUsize::new(0));

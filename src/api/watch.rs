@@ -1,8 +1,9 @@
 //! Batches that clients watch: by a long poll, or as a stream of events.
 //!
 //! However many watch a batch in this process, and however fast it runs, the store is asked for it at
-//! most four times a second, once for all of them, and only while somebody watches. What a look is told
-//! to costs by the watcher, so the more there are the less often it is.
+//! most four times a second, once for all of them, and only while somebody watches; who comes later
+//! joins them and asks nobody. What a look is told to costs by the watcher, so the more there are the
+//! less often it is: to 200 once a second.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -40,9 +41,9 @@ use super::{
 use crate::{domain::ids::BatchId, store::Reading};
 
 /// How long between two looks at a batch that is watched; by many, so long for each of them, that no
-/// more than 400 a second are told.
+/// more than 200 a second are told.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-const LOOK_EVERY_EACH: Duration = Duration::from_micros(2_500);
+const LOOK_EVERY_EACH: Duration = Duration::from_millis(5);
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(2);
 
 /// The longest that a client can have an answer wait.
@@ -71,13 +72,20 @@ pub(super) struct Shown {
 /// The batches that are watched in this process.
 pub(super) struct Watches {
     reading: Arc<dyn Reading>,
-    open: Mutex<HashMap<BatchId, watch::Sender<Shown>>>,
+    open: Mutex<HashMap<BatchId, Open>>,
+}
+
+/// A batch that is watched.
+struct Open {
+    account: Account,
+    sender: watch::Sender<Shown>,
 }
 
 /// Follow a batch
 ///
 /// Server-sent events: `progress` with the batch as `GET /v1/batches/{id}` shows it, at once and
-/// whenever it changed, at most four times a second; then `completed` with it, and the stream ends.
+/// whenever it changed, at most four times a second, and less often where many follow it; then
+/// `completed` with it, and the stream ends.
 /// A client that comes back with the `Last-Event-ID` of `completed` is answered 204.
 #[utoipa::path(
     get, path = "/v1/batches/{id}/events", tag = "Batches",
@@ -101,12 +109,16 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
-    let shown = Shown::new(&batches::resource(&app, &account, id).await?);
+    let watched = if let Some(watched) = app.watches.join(&account, id) {
+        watched
+    } else {
+        let shown = Shown::new(&batches::resource(&app, &account, id).await?);
+        app.watches.watch(&account, id, shown)
+    };
     let seen = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
     if seen == Some(OVER.as_bytes()) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let watched = app.watches.watch(&account, id, shown);
     let knows_this = seen == Some(watched.borrow().tag.as_bytes());
     let events = events_of(watched, knows_this).take_until(app.shutdown.clone().cancelled_owned());
     // Nothing on the way is to hold events back.
@@ -208,6 +220,14 @@ impl Watches {
         shown.clone()
     }
 
+    /// Watches a batch that is watched already, as its watchers saw it last: nobody is asked. `None`
+    /// if it is not watched, or is another account's.
+    fn join(&self, account: &Account, id: BatchId) -> Option<watch::Receiver<Shown>> {
+        let open = self.open.lock();
+        let open = open.get(&id).filter(|open| open.account.0 == account.0)?;
+        Some(open.sender.subscribe())
+    }
+
     /// Watches a batch of the account's that was just seen as `shown`; what others who watch it saw
     /// last stays, so that they are told of it no more often.
     fn watch(
@@ -217,10 +237,10 @@ impl Watches {
         shown: Shown,
     ) -> watch::Receiver<Shown> {
         match self.open.lock().entry(id) {
-            Entry::Occupied(open) => open.get().subscribe(),
+            Entry::Occupied(open) => open.get().sender.subscribe(),
             Entry::Vacant(place) => {
                 let (sender, watched) = watch::channel(shown);
-                place.insert(sender);
+                place.insert(Open { account: account.clone(), sender });
                 let (all, account) = (self.clone(), account.clone());
                 tokio::spawn(async move { all.look(&account, id).await });
                 watched
@@ -237,8 +257,8 @@ impl Watches {
             wait = look_every(watchers);
             match self.reading.batch(&account.0, id).await {
                 Ok(Some(batch)) => {
-                    if let Some(sender) = self.open.lock().get(&id) {
-                        see(sender, Shown::new(&batch.into()));
+                    if let Some(open) = self.open.lock().get(&id) {
+                        see(&open.sender, Shown::new(&batch.into()));
                     }
                 }
                 Ok(None) => {
@@ -257,7 +277,7 @@ impl Watches {
     /// How many watch it; it is forgotten if nobody does.
     fn watchers(&self, id: BatchId) -> Option<usize> {
         let mut open = self.open.lock();
-        let watchers = open.get(&id).map_or(0, watch::Sender::receiver_count);
+        let watchers = open.get(&id).map_or(0, |open| open.sender.receiver_count());
         if watchers == 0 {
             open.remove(&id);
         }
@@ -320,7 +340,7 @@ mod tests {
 
     #[test]
     fn the_more_watch_the_less_often_they_are_told() {
-        for (watchers, ms) in [(1, 250), (100, 250), (200, 500), (usize::MAX, 2_000)] {
+        for (watchers, ms) in [(1, 250), (50, 250), (200, 1_000), (usize::MAX, 2_000)] {
             assert_eq!(look_every(watchers), Duration::from_millis(ms), "{watchers}");
         }
     }

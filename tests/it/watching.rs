@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use ringback::clock::Clock;
 use serde_json::Value;
 
 use crate::{
+    api::new_key,
     harness::{Kind, PATIENCE, on_each_store},
     scene::{Scene, accepted, batch, counts, messages, number, numbers, shown, these, wish},
 };
@@ -112,6 +114,36 @@ async fn a_stream_follows_a_batch_to_its_end(kind: Kind) {
     assert_eq!(follow(&scene, &broken).await[0].batch["metadata"], serde_json::json!({"a": 1}));
     let nothing = scene.client.get("/v1/batches/bat_01M850VKVVFR222NAP7FS08R00/events").await;
     assert_eq!(nothing.status, 404);
+}
+
+#[tokio::test]
+async fn who_follows_what_others_follow_sees_it_at_once_if_it_is_the_accounts() {
+    let (acme, zeta) = (new_key("acme"), new_key("zeta"));
+    let scene = Scene::start_with(|setup| {
+        setup
+            .set("accounts.acme.api_key_hashes", &acme.1)
+            .set("accounts.zeta.api_key_hashes", &zeta.1)
+    })
+    .await;
+    let (acme, zeta) = (scene.client.with_key(&acme.0), scene.client.with_key(&zeta.0));
+    let mut waits = batch(numbers(0..1));
+    waits["send_at"] = Clock::system().now().after(Duration::from_hours(1)).to_string().into();
+    let id = accepted(&acme, &waits).await;
+    let path = format!("/v1/batches/{id}/events");
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut stream = acme.stream(&path).await;
+        let first = stream.next().await.unwrap().unwrap();
+        assert!(first.starts_with(b"event: progress\n"), "{first:?}");
+        assert_eq!(zeta.get(&path).await.status, 404);
+        streams.push(stream);
+    }
+    wish(&acme, &id, "cancel").await;
+    for mut stream in streams {
+        let last = stream.next().await.unwrap().unwrap();
+        assert!(last.starts_with(b"event: completed\n"), "{last:?}");
+        assert!(stream.next().await.is_none());
+    }
 }
 
 #[tokio::test]
