@@ -13,6 +13,7 @@ pub mod callbacks;
 pub mod cli;
 pub mod client;
 pub mod clock;
+mod crash;
 pub mod dispatch;
 pub mod domain;
 pub mod providers;

@@ -26,6 +26,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
+    crash,
     domain::{chunk::NewChunk, ids::BatchId},
     store::{Draft, Intake, IntakeError, Opened, Seal, StoreError, Upload},
 };
@@ -198,12 +199,14 @@ impl Uploading {
         while let Some(ended) = self.calls.join_next().await {
             went_well(ended)?;
         }
+        crash::point("appended");
         let Abandon { intake, upload, .. } = &self.abandon;
         let day = self.day.as_ref().map(DayLimit::share);
         let seal = Seal { chunks: self.chunks, body_hash, skipped, day };
         let tried = repeated(|| intake.seal(upload, &seal)).await;
         match tried.result {
             Ok(()) => {
+                crash::point("sealed");
                 self.abandon.armed = false;
                 Ok(())
             }

@@ -17,6 +17,7 @@ use super::{
     welcomes::Welcomes,
 };
 use crate::{
+    crash,
     domain::{batch::CallbackState, callback_url::CallbackUrl},
     store::{
         Attempt, AttemptEnd, Callbacks, EVENT_LEASE_MAX, HostSign, Reading, Recorded, StoreError,
@@ -73,6 +74,9 @@ impl Courier {
             }
             Err(reason) => Exchange::failed(reason.clone()),
         };
+        if matches!(end.status, Some(200..=299)) {
+            crash::point("delivered");
+        }
         let result = result(&taken, &end, host);
         self.metrics.callback_attempted(result, Duration::from_millis(end.latency_ms));
         let verdict = self.schedule.verdict(&taken, &end, retry_after, rand::random());

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{hold::Hold, job::Jobs, lane::Shared};
 use crate::{
+    crash,
     providers::PAUSE_MAX,
     store::{Claim, Claimed, Listener, Ring, StoreError, Wish},
 };
@@ -135,6 +136,7 @@ impl Claimer {
     }
 
     async fn take_up(&mut self, claimed: Claimed, sent_at: Instant) -> Result<(), StoreError> {
+        crash::point("claimed");
         let id = claimed.batch;
         let job = match self.jobs.get(&*self.lane.store.dispatch, id).await {
             Ok(Some(job)) => job,

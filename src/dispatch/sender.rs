@@ -18,6 +18,7 @@ use super::{
     lane::Shared,
 };
 use crate::{
+    crash,
     domain::{
         message::{Next, Terms},
         outcome::{Outcome, SendError},
@@ -112,6 +113,9 @@ impl Sender {
             outcome = self.lane.provider.submit(submission) => outcome,
             () = taken.hold.lost() => return None,
         };
+        if matches!(outcome, Outcome::Accepted { .. }) {
+            crash::point("accepted");
+        }
         self.obey(&outcome);
         Some(self.next_of(taken, outcome, began))
     }

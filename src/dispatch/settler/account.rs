@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use crate::{
+    crash,
     dispatch::{
         hold::{Hold, Outbox},
         lane::Shared,
@@ -167,12 +168,16 @@ impl Account {
     ) -> Option<Ending> {
         match settled {
             Settled::Applied(wish) => {
+                crash::point("recorded");
                 self.apply_to(number, lane);
                 if wish != Wish::Go {
                     self.hold.close(wish);
                 }
             }
             Settled::Done { completed } => {
+                if completed {
+                    crash::point("completed");
+                }
                 self.apply_to(number, lane);
                 return Some(Ending::Settled { completed });
             }
