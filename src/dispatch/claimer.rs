@@ -33,9 +33,9 @@ pub(super) struct Claimer {
     jobs: Jobs,
     /// The partition to look in first.
     partition: u16,
-    /// The word of the next claim. Kept until what was claimed is taken up, so that a chunk whose
-    /// claim was answered to nobody is found again.
-    nonce: u64,
+    /// The word of the next claim in each partition. Kept until what was claimed is taken up, so that
+    /// a chunk whose claim was answered to nobody is found again.
+    nonces: Vec<u64>,
     /// Messages sent a second, of late.
     speed: f64,
     sent_before: (Instant, u64),
@@ -48,11 +48,12 @@ pub(super) struct Claimer {
 
 impl Claimer {
     pub(super) fn new(lane: Arc<Shared>) -> Self {
+        let partitions = lane.store.dispatch.partitions();
         Self {
             lane,
             jobs: Jobs::default(),
             partition: 0,
-            nonce: rand::random(),
+            nonces: (0..partitions).map(|_| rand::random()).collect(),
             speed: 0.0,
             sent_before: (Instant::now(), 0),
             claimed: 0,
@@ -111,28 +112,31 @@ impl Claimer {
         self.claim().await
     }
 
-    /// Looks for a chunk in one partition after the other.
+    /// Looks for a chunk in one partition after the other. One whose server is away takes nothing from
+    /// the others.
     async fn claim(&mut self) -> Result<bool, StoreError> {
-        let partitions = self.lane.store.dispatch.partitions();
-        for _ in 0..partitions {
-            let claim = Claim {
-                provider: self.lane.name.clone(),
-                partition: self.partition,
-                nonce: self.nonce,
-            };
-            let sent_at = Instant::now();
-            let claimed = self.lane.store.dispatch.claim(&claim).await?;
-            let found = claimed.is_some();
-            if let Some(claimed) = claimed {
-                self.take_up(claimed, sent_at).await?;
-                self.nonce = rand::random();
-            }
-            self.partition = (self.partition + 1) % partitions;
-            if found {
-                return Ok(true);
+        let mut failure = None;
+        for _ in 0..self.nonces.len() {
+            match self.claim_here().await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) => failure = Some(error),
             }
         }
-        Ok(false)
+        failure.map_or(Ok(false), Err)
+    }
+
+    /// Looks for a chunk in the partition whose turn it is.
+    async fn claim_here(&mut self) -> Result<bool, StoreError> {
+        let partition = self.partition;
+        self.partition = (partition + 1) % self.lane.store.dispatch.partitions().max(1);
+        let nonce = self.nonces[usize::from(partition)];
+        let claim = Claim { provider: self.lane.name.clone(), partition, nonce };
+        let sent_at = Instant::now();
+        let Some(claimed) = self.lane.store.dispatch.claim(&claim).await? else { return Ok(false) };
+        self.take_up(claimed, sent_at).await?;
+        self.nonces[usize::from(partition)] = rand::random();
+        Ok(true)
     }
 
     async fn take_up(&mut self, claimed: Claimed, sent_at: Instant) -> Result<(), StoreError> {

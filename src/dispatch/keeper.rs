@@ -72,6 +72,7 @@ impl Keeper {
                     lane.settle.notify_one();
                 }
             }
+            Standing::Unheard => {}
             // One that is finished has been let go of, or is about to be.
             Standing::Lost if hold.is_finished() => {}
             Standing::Lost => {

@@ -22,14 +22,11 @@ use crate::store::{Settled, StoreError};
 const WINDOW: Duration = Duration::from_millis(2);
 /// The most settlements on their way, beyond which outcomes wait for an answer.
 const CALLS_MAX: usize = 4;
-const BACKOFF_FIRST: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Settler {
     lane: Arc<Shared>,
     accounts: Vec<Account>,
     calls: FuturesUnordered<BoxFuture<'static, Answer>>,
-    backoff: Duration,
 }
 
 /// The store's answer to the settlement of this number (from 0) of a hold.
@@ -44,7 +41,7 @@ struct Answer {
 impl Settler {
     pub(super) fn new(lane: Arc<Shared>) -> Self {
         let calls = FuturesUnordered::new();
-        Self { lane, accounts: Vec::new(), calls, backoff: BACKOFF_FIRST }
+        Self { lane, accounts: Vec::new(), calls }
     }
 
     /// Settles until the claimer has stopped and the last hold has ended.
@@ -52,8 +49,9 @@ impl Settler {
         while !self.lane.is_over() {
             let may_call = self.calls.len() < CALLS_MAX;
             tokio::select! {
-                Some(answer) = self.calls.next() => self.take_in(answer).await,
+                Some(answer) = self.calls.next() => self.take_in(answer),
                 () = wait(&self.lane, &self.accounts), if may_call => self.settle(),
+                () = end_of_a_wait(&self.accounts) => self.send(),
             }
         }
     }
@@ -86,7 +84,7 @@ impl Settler {
         }
     }
 
-    async fn take_in(&mut self, answer: Answer) {
+    fn take_in(&mut self, answer: Answer) {
         let Answer { hold, number, settled } = answer;
         let found = self.accounts.iter().position(|account| Arc::ptr_eq(&account.hold, &hold));
         // A hold may end before its last answer is heard: a later one said it all.
@@ -95,14 +93,16 @@ impl Settler {
         account.awaited -= 1;
         match settled {
             Ok(settled) => {
-                self.backoff = BACKOFF_FIRST;
                 if let Some(ending) = account.apply(number, settled, &self.lane) {
                     self.end(at, &ending);
                 }
             }
             Err(error) => {
-                account.repeats = true;
-                self.back_off(&error).await;
+                // Said once an outage, of whichever part of the store.
+                if !self.accounts.iter().any(Account::fails) {
+                    tracing::warn!(provider.name = self.lane.name, %error, "can't settle; outcomes are kept");
+                }
+                self.accounts[at].put_off();
             }
         }
         self.send();
@@ -127,13 +127,15 @@ impl Settler {
             Ending::Settled { completed } => account.report(*completed),
         }
     }
+}
 
-    async fn back_off(&mut self, error: &StoreError) {
-        if self.backoff == BACKOFF_FIRST {
-            tracing::warn!(provider.name = self.lane.name, %error, "can't settle; outcomes are kept");
-        }
-        tokio::time::sleep(self.backoff).await;
-        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+/// Resolves when settlements that were put off may be sent again.
+async fn end_of_a_wait(accounts: &[Account]) {
+    // Whoever awaits answers is looked at when they are in.
+    let waiting = accounts.iter().filter(|account| account.awaited == 0);
+    match waiting.filter_map(|account| account.waits_until).min() {
+        Some(end) => tokio::time::sleep_until(end.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -18,7 +18,10 @@ use crate::{
         signing_key::SigningKey,
     },
     providers::registry,
-    store::{RETENTION_MAX, embedded},
+    store::{
+        RETENTION_MAX, StoreTls, embedded,
+        redis::{self, PlaceError},
+    },
 };
 
 /// The shortest lease: heartbeats at a third of it must have time to arrive.
@@ -111,7 +114,7 @@ impl Settings {
 
     fn check_store_and_worker(&self, findings: &mut Findings) {
         self.check_store_url(findings);
-        if !(1..=PARTITIONS_MAX).contains(&self.store.partitions) {
+        if self.store.partitions.is_some_and(|number| !(1..=PARTITIONS_MAX).contains(&number)) {
             findings.error("store.partitions", format!("must be from 1 to {PARTITIONS_MAX}"));
         }
         findings.at_least("store.retention", !self.store.retention.is_zero());
@@ -137,16 +140,14 @@ impl Settings {
             } else if folder.exists() && !folder.is_dir() {
                 findings.error("store.url", format!("{} is no folder", folder.display()));
             }
-            if self.store.partitions > 1 {
+            if self.store.partitions.is_some_and(|number| number > 1) {
                 findings.warn("store.partitions", "means nothing to an embedded store");
             }
-            return;
-        }
-        let url = Url::parse(url);
-        if !url.is_ok_and(|url| matches!(url.scheme(), "redis" | "rediss") && url.has_host()) {
-            let detail = "must be `embedded:` and a folder, or a URL with redis:// or rediss:// \
-                          and a host";
-            findings.error("store.url", detail);
+            if self.store.tls != StoreTls::default() {
+                findings.warn("store.tls", "means nothing to an embedded store");
+            }
+        } else if let Err(PlaceError { key, detail }) = redis::check_place(&self.store) {
+            findings.error(key, detail);
         }
     }
 
@@ -301,6 +302,8 @@ mod tests {
             ("server.connections_max", "SERVER__CONNECTIONS_MAX", "0"),
             ("server.metrics_listen", "SERVER__METRICS_LISTEN", "127.0.0.1:8080"),
             ("store.url", "STORE__URL", "mysql://127.0.0.1"),
+            ("store.url", "STORE__URL", "redis-sentinel://127.0.0.1"),
+            ("store.url", "STORE__URL", "redis-cluster://127.0.0.1/3"),
             ("store.partitions", "STORE__PARTITIONS", "0"),
             ("worker.chunk_size", "WORKER__CHUNK_SIZE", "0"),
             ("worker.chunk_size", "WORKER__CHUNK_SIZE", "10001"),

@@ -16,7 +16,7 @@ use crate::{
     dispatch::WorkerSettings,
     domain::units::span,
     providers::registry::ProviderSettings,
-    store::{StoreSettings, embedded},
+    store::{StoreSettings, StoreTls, embedded},
     telemetry::LogSettings,
 };
 
@@ -44,7 +44,9 @@ struct Store {
     retention: Duration,
     #[serde(with = "span")]
     sync_every: Duration,
-    partitions: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partitions: Option<u16>,
+    tls: StoreTls,
 }
 
 // === impl Store ===
@@ -52,8 +54,8 @@ struct Store {
 impl From<&StoreSettings> for Store {
     fn from(store: &StoreSettings) -> Self {
         let url = masked_url(store.url.expose_secret());
-        let StoreSettings { retention, sync_every, partitions, .. } = *store;
-        Self { url, retention, sync_every, partitions }
+        let StoreSettings { retention, sync_every, partitions, ref tls, .. } = *store;
+        Self { url, retention, sync_every, partitions, tls: tls.clone() }
     }
 }
 
@@ -79,8 +81,30 @@ pub(crate) fn masked_url(url: &str) -> String {
     if embedded::folder(url).is_some() {
         return url.to_owned();
     }
-    let parsed = Url::parse(url).ok().filter(Url::has_host);
-    let Some(mut parsed) = parsed else { return MASK.to_owned() };
+    // A URL has one host: the others of a list are taken out meanwhile.
+    let (one, others) = without_other_hosts(url);
+    match masked(&one) {
+        Some(shown) if others.is_empty() => shown,
+        Some(shown) => {
+            let authority = shown.find("://").map_or(0, |at| at + 3);
+            let end = shown[authority..].find(['/', '?']).map_or(shown.len(), |at| authority + at);
+            format!("{}{others}{}", &shown[..end], &shown[end..])
+        }
+        None => MASK.to_owned(),
+    }
+}
+
+/// `url` with the first of its hosts only, and the others with their commas.
+fn without_other_hosts(url: &str) -> (String, String) {
+    let start = url.find("://").map_or(url.len(), |at| at + 3);
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
+    let hosts = url[start..end].rfind('@').map_or(start, |at| start + at + 1);
+    let comma = url[hosts..end].find(',').map_or(end, |at| hosts + at);
+    (format!("{}{}", &url[..comma], &url[end..]), url[comma..end].to_owned())
+}
+
+fn masked(url: &str) -> Option<String> {
+    let mut parsed = Url::parse(url).ok().filter(Url::has_host)?;
     // Setting them fails only on URLs that can't have any.
     if parsed.password().is_some() {
         let _ = parsed.set_password(Some(MASK));
@@ -88,7 +112,7 @@ pub(crate) fn masked_url(url: &str) -> String {
     if parsed.query().is_some() {
         parsed.set_query(Some(MASK));
     }
-    parsed.into()
+    Some(parsed.into())
 }
 
 #[cfg(test)]
@@ -136,6 +160,11 @@ mod tests {
     fn passwords_and_queries_leave_urls() {
         assert_eq!(masked_url("redis://:hush@h:1"), "redis://:********@h:1");
         assert_eq!(masked_url("rediss://h:1?a=hush"), "rediss://h:1?********");
+        let sentinels = masked_url("redis-sentinel://u:hu%2Csh@h:1,i,[::1]:2/main/3?a=hush");
+        assert_eq!(sentinels, "redis-sentinel://u:********@h:1,i,[::1]:2/main/3?********");
+        assert_eq!(masked_url("redis-cluster://h,i:2"), "redis-cluster://h,i:2");
+        assert_eq!(masked_url("redis-cluster://:hu,sh@h,i"), "redis-cluster://:********@h,i");
+        assert_eq!(masked_url("redis-cluster://:hu/sh@h,i"), MASK);
         assert_eq!(masked_url("redis//:hush@h"), MASK);
         assert_eq!(masked_url("redis:/:hush@h:1"), MASK);
         assert_eq!(masked_url("redis:user:hush@h"), MASK);

@@ -207,6 +207,8 @@ pub enum Standing {
     Held(Wish),
     /// The lease is not ours any more.
     Lost,
+    /// Nothing was heard of it: a part of the store is away. It lasts as long as it was to last.
+    Unheard,
 }
 
 /// A wish for send times.

@@ -1,9 +1,9 @@
 //! The `[store]` section.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::units::span;
 
@@ -19,8 +19,8 @@ pub(super) const PURGE_AHEAD_MAX: Duration = RETENTION_MAX.saturating_mul(2);
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSettings {
-    /// Where the store is: `embedded:` and a folder, `redis://…` or `rediss://…`. May hold a
-    /// password.
+    /// Where the store is: `embedded:` and a folder, or a URL of a Redis server, of sentinels or of
+    /// a cluster. May hold a password.
     pub url: SecretString,
     /// How long a batch is kept once it is final and its callback has ended.
     #[serde(with = "span")]
@@ -29,6 +29,26 @@ pub struct StoreSettings {
     /// may take. With 0 every commit waits for the disk.
     #[serde(with = "span")]
     pub sync_every: Duration,
-    /// Into how many partitions a new store is divided.
-    pub partitions: u16,
+    /// Into how many partitions the store is divided. As it was made if not set; a new one by how it
+    /// is kept.
+    #[serde(default)]
+    pub partitions: Option<u16>,
+    /// How servers of Redis prove who they are, and this process to them.
+    #[serde(default)]
+    pub tls: StoreTls,
+}
+
+/// The `[store.tls]` section: PEM files for `rediss…://`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreTls {
+    /// The authorities whose servers are trusted, in place of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// This process's certificate, for servers that ask for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// The key of that certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
 }

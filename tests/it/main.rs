@@ -28,6 +28,7 @@ mod process;
 mod samples;
 mod scene;
 mod send;
+mod servers;
 mod signing;
 mod store;
 mod tls;

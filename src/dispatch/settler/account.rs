@@ -1,7 +1,10 @@
 //! What one hold has to say to the store: its settlements, numbered, and what follows from each for the
 //! worker once it is applied.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -14,6 +17,10 @@ use crate::{
     domain::message::FinalState,
     store::{Settled, Settlement, Wish},
 };
+
+/// How long a hold whose settlements failed waits, at first and at most.
+const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// What was settled of one hold, and what is to be.
 pub(super) struct Account {
@@ -30,6 +37,9 @@ pub(super) struct Account {
     pub(super) awaited: usize,
     /// Whether some must be sent again, once no answer is awaited.
     pub(super) repeats: bool,
+    /// Until when nothing is sent, since the part of the store that has the chunk is away.
+    pub(super) waits_until: Option<Instant>,
+    backoff: Duration,
     /// Whether the last of them lets go of the chunk.
     pub(super) released: bool,
     /// How many messages ended, by state.
@@ -71,6 +81,8 @@ impl Account {
             sent: 0,
             awaited: 0,
             repeats: false,
+            waits_until: None,
+            backoff: BACKOFF_FIRST,
             released: false,
             ended: Vec::new(),
             collected: 0,
@@ -143,15 +155,33 @@ impl Account {
         }
     }
 
+    /// Whether the last that was heard is that the store is away.
+    pub(super) fn fails(&self) -> bool {
+        self.backoff > BACKOFF_FIRST
+    }
+
+    /// What was not applied is sent again, a little later; others don't wait for it. Nothing more of
+    /// the chunk is submitted: outcomes that can't be recorded would fill the slots of all.
+    pub(super) fn put_off(&mut self) {
+        self.repeats = true;
+        self.hold.close(Wish::Pause);
+        if self.waits_until.is_none() {
+            self.waits_until = Some(Instant::now() + self.backoff);
+            self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
     /// The next settlement to send, with its number. After a failure, those that were not applied
     /// are sent again, but not before every answer is in.
     pub(super) fn next_to_send(&mut self) -> Option<(usize, Arc<Settlement>)> {
         if self.repeats {
-            if self.awaited > 0 {
+            let now = Instant::now();
+            if self.awaited > 0 || self.waits_until.is_some_and(|end| now < end) {
                 return None;
             }
             self.sent = self.applied;
             self.repeats = false;
+            self.waits_until = None;
         }
         let (number, settlement) = (self.sent, self.settlements.get(self.sent)?);
         self.sent += 1;
@@ -166,6 +196,7 @@ impl Account {
         settled: Settled,
         lane: &Shared,
     ) -> Option<Ending> {
+        self.backoff = BACKOFF_FIRST;
         match settled {
             Settled::Applied(wish) => {
                 crash::point("recorded");

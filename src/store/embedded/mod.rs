@@ -190,13 +190,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::store::StoreTls;
 
     async fn opened(folder: &Path) -> Store {
         let settings = StoreSettings {
             url: format!("{SCHEME}{}", folder.display()).into(),
             retention: Duration::from_hours(1),
             sync_every: Duration::from_secs(1),
-            partitions: 1,
+            partitions: None,
+            tls: StoreTls::default(),
         };
         let lease = Duration::from_secs(30);
         let hosts = crate::store::HostLimits { at_once: 16, silences_max: 5, left_alone: lease };

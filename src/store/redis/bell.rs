@@ -1,13 +1,16 @@
-//! Hears the server's bell and rings ours.
+//! Hears the servers' bell and rings ours.
 //!
-//! After every reconnection it rings for everything, since what was rung meanwhile was missed.
+//! What is published on one node of a cluster is heard on each, so one of them is listened to; when
+//! it falls silent, the next. After every reconnection it rings for everything, since what was rung
+//! meanwhile was missed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use redis::{Client, RedisError};
+use redis::{RedisError, aio::PubSub};
+use tokio::time::timeout;
 
-use super::{keys, link::sort};
+use super::{keys, link::sort, peers::CONNECT_TIMEOUT, place::Node, servers::Servers};
 use crate::{
     domain::ids::BatchId,
     store::{Doorbell, Ring, StoreError},
@@ -15,42 +18,52 @@ use crate::{
 
 const RECONNECT_AFTER: Duration = Duration::from_millis(250);
 
-/// How long the server may take to let us subscribe.
-const HEAR_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Listens for as long as it is polled.
-pub(super) async fn listen(client: Client, doorbell: Doorbell) {
+pub(super) async fn listen(servers: Arc<Servers>, doorbell: Doorbell) {
+    // Not all processes need to listen to the same node.
+    let mut turn: usize = rand::random_range(0..1024);
     loop {
-        if let Err(error) = hear(&client, &doorbell).await {
-            tracing::debug!(%error, "the store's bell can't be heard");
+        let nodes = servers.all();
+        if let Some(node) = nodes.get(turn % nodes.len().max(1)) {
+            if let Err(error) = hear(&servers, node, &doorbell).await {
+                tracing::debug!(%error, store.server = %node, "the store's bell can't be heard");
+            }
+            servers.doubt();
         }
+        turn += 1;
         tokio::time::sleep(RECONNECT_AFTER).await;
     }
 }
 
-/// Whether the bell can be heard at all.
+/// Whether the bell of a server can be heard at all.
 ///
 /// # Errors
 /// [`StoreError`]; it is `Unexpected` if the server refuses.
-pub(super) async fn try_to_hear(client: &Client) -> Result<(), StoreError> {
-    let subscribed = async { client.get_async_pubsub().await?.subscribe(keys::BELL).await };
-    match tokio::time::timeout(HEAR_TIMEOUT, subscribed).await {
-        Ok(heard) => heard.map_err(|error| sort(&error)),
+pub(super) async fn try_to_hear(servers: &Servers, node: &Node) -> Result<(), StoreError> {
+    let subscribed = timeout(CONNECT_TIMEOUT, subscribe(servers, node)).await;
+    match subscribed {
+        Ok(heard) => heard.map(|_| ()).map_err(|error| sort(&error)),
         Err(_) => Err(StoreError::Unreachable("no answer to SUBSCRIBE".to_owned())),
     }
 }
 
-async fn hear(client: &Client, doorbell: &Doorbell) -> Result<(), RedisError> {
-    let mut subscription = client.get_async_pubsub().await?;
-    subscription.subscribe(keys::BELL).await?;
+async fn hear(servers: &Servers, node: &Node, doorbell: &Doorbell) -> Result<(), RedisError> {
+    let subscribed = timeout(CONNECT_TIMEOUT, subscribe(servers, node)).await;
+    let subscription = subscribed.map_err(std::io::Error::from).map_err(RedisError::from)??;
     doorbell.ring(Ring::Everything);
-    let mut messages = subscription.on_message();
+    let mut messages = subscription.into_on_message();
     while let Some(message) = messages.next().await {
         if let Ok(text) = std::str::from_utf8(message.get_payload_bytes()) {
             doorbell.ring(read(text));
         }
     }
     Ok(())
+}
+
+async fn subscribe(servers: &Servers, node: &Node) -> Result<PubSub, RedisError> {
+    let mut subscription = servers.place().client(node)?.get_async_pubsub().await?;
+    subscription.subscribe(keys::BELL).await?;
+    Ok(subscription)
 }
 
 /// What is not understood comes from another version: look everywhere.

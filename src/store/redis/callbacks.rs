@@ -37,18 +37,22 @@ struct Taken {
 impl Callbacks for RedisStore {
     async fn take(&self, limit: usize, lease: Duration) -> Result<Vec<TakenEvent>, StoreError> {
         let mut taken = Vec::new();
+        let mut failure = None;
         for partition in self.partitions_in_turn() {
             if taken.len() >= limit {
                 break;
             }
+            // What was taken has begun its attempts: it must not be thrown away. And a partition whose
+            // server is away takes nothing from the others.
             match self.take_of(partition, limit - taken.len(), lease).await {
                 Ok(events) => taken.extend(events),
-                // What was taken before has begun its attempts: it must not be thrown away.
-                Err(_) if !taken.is_empty() => break,
-                Err(error) => return Err(error),
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Ok(taken)
+        match failure {
+            Some(error) if taken.is_empty() => Err(error),
+            _ => Ok(taken),
+        }
     }
 
     async fn body(&self, event: EventId, body: String) -> Result<Option<String>, StoreError> {
@@ -97,21 +101,21 @@ impl Callbacks for RedisStore {
 
     async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
         let mut calls = redis::pipe();
-        calls.cmd("TIME");
         for partition in 0..self.partitions {
             let key = keys::PartitionKeys(keys::partition(partition)).hosts();
-            calls.cmd("ZRANGE").arg(key).arg(0).arg(0).arg("WITHSCORES");
+            // The time of the server that the instants are of.
+            calls.cmd("TIME").cmd("ZRANGE").arg(key).arg(0).arg(0).arg("WITHSCORES");
         }
         let mut answers = self.link.ask_all(&calls).await?.into_iter();
-        let now_ms = time_ms(answers.next().unwrap_or(Value::Nil))?;
         let mut next_ms: Option<u64> = None;
-        for answer in answers {
-            if let Some(score) = codec::list(answer)?.pop() {
-                let due_ms = score_ms(score)?;
-                next_ms = Some(next_ms.map_or(due_ms, |next_ms| next_ms.min(due_ms)));
+        while let (Some(now), Some(next)) = (answers.next(), answers.next()) {
+            let now_ms = time_ms(now)?;
+            if let Some(score) = codec::list(next)?.pop() {
+                let wait_ms = score_ms(score)?.saturating_sub(now_ms);
+                next_ms = Some(next_ms.map_or(wait_ms, |next_ms| next_ms.min(wait_ms)));
             }
         }
-        Ok(next_ms.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(now_ms))))
+        Ok(next_ms.map(Duration::from_millis))
     }
 
     async fn is_welcome(&self, account: &str, host: &str) -> Result<bool, StoreError> {

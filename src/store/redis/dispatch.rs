@@ -4,6 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use redis::{Cmd, Value};
 
 use super::{RedisStore, codec, keys, link::Link, scripts};
@@ -24,6 +25,10 @@ use crate::{
 
 /// At most so many leases, due batches, uploads or chunks a script and call.
 const STEP: u64 = 100;
+
+/// This part of a lease is waited for an answer that extends it: a worker waits for all its leases
+/// together, and for a third of it at most.
+const HOLD_PART: u32 = 6;
 
 /// At most so many events are looked at for an order to deliver some again, a call.
 const LOOKED_AT_MAX: u64 = 1_000;
@@ -79,29 +84,29 @@ impl Dispatch for RedisStore {
     }
 
     async fn hold(&self, holdings: &[Holding]) -> Result<Vec<Standing>, StoreError> {
-        let mut standings = vec![Standing::Lost; holdings.len()];
-        for partition in 0..self.partitions {
-            let of_partition =
-                |(_, holding): &(usize, &Holding)| holding.batch.partition() == partition;
-            let here: Vec<_> = holdings.iter().enumerate().filter(of_partition).collect();
-            if here.is_empty() {
-                continue;
-            }
-            let extend = |call: &mut Cmd| {
-                call.arg(self.lease_ms());
-                for (_, holding) in &here {
-                    call.arg(holding.batch.ulid()).arg(holding.chunk).arg(&holding.token.0);
+        let mut standings = vec![Standing::Unheard; holdings.len()];
+        let mut failure = None;
+        let places = (0..self.partitions).map(|partition| {
+            let is_here = |place: &usize| holdings[*place].batch.partition() == partition;
+            (0..holdings.len()).filter(is_here).collect::<Vec<_>>()
+        });
+        let asked = places.filter(|places| !places.is_empty());
+        let asked = asked.map(|places| async { (self.hold_at(&places, holdings).await, places) });
+        // A partition whose server is away takes nothing from the others.
+        for (answer, places) in join_all(asked).await {
+            match answer {
+                Ok(heard) => {
+                    for (place, standing) in places.into_iter().zip(heard) {
+                        standings[place] = standing;
+                    }
                 }
-            };
-            let answer = self.link.run(&scripts::HOLD, &keys::partition(partition), extend).await?;
-            for ((place, _), standing) in here.iter().zip(codec::list(answer)?) {
-                standings[*place] = match codec::text(standing)?.as_str() {
-                    "lost" => Standing::Lost,
-                    other => Standing::Held(wish(other)?),
-                };
+                Err(error) => failure = Some(error),
             }
         }
-        Ok(standings)
+        match failure {
+            Some(error) if standings.iter().all(|one| *one == Standing::Unheard) => Err(error),
+            _ => Ok(standings),
+        }
     }
 
     async fn grant(&self, request: &GrantRequest<'_>) -> Result<Grant, StoreError> {
@@ -135,11 +140,15 @@ impl Dispatch for RedisStore {
     }
 
     async fn sweep(&self) -> Result<Swept, StoreError> {
-        let mut swept = Swept::default();
-        for partition in 0..self.partitions {
-            swept += self.sweep_partition(&keys::partition(partition)).await?;
+        let sweeping = (0..self.partitions).map(|partition| async move {
+            self.sweep_partition(&keys::partition(partition)).await
+        });
+        let mut all = Swept::default();
+        // A partition whose server is away takes nothing from the others.
+        for swept in join_all(sweeping).await {
+            all += swept?;
         }
-        Ok(swept)
+        Ok(all)
     }
 
     fn partitions(&self) -> u16 {
@@ -148,6 +157,33 @@ impl Dispatch for RedisStore {
 }
 
 impl RedisStore {
+    /// Extends the leases of one partition: those of the holdings at these places.
+    async fn hold_at(
+        &self,
+        places: &[usize],
+        holdings: &[Holding],
+    ) -> Result<Vec<Standing>, StoreError> {
+        let Some(first) = places.first() else { return Ok(Vec::new()) };
+        let extend = |call: &mut Cmd| {
+            call.arg(self.lease_ms());
+            for holding in places.iter().map(|place| &holdings[*place]) {
+                call.arg(holding.batch.ulid()).arg(holding.chunk).arg(&holding.token.0);
+            }
+        };
+        let partition = keys::of(holdings[*first].batch);
+        let asked = self.link.run(&scripts::HOLD, &partition, extend);
+        let asked = tokio::time::timeout(self.rules.lease / HOLD_PART, asked).await;
+        let late = |_| StoreError::ReplyLost("no answer while the lease lasts".to_owned());
+        let words = codec::list(asked.map_err(late)??)?;
+        words
+            .into_iter()
+            .map(|word| match codec::text(word)?.as_str() {
+                "lost" => Ok(Standing::Lost),
+                other => wish(other).map(Standing::Held),
+            })
+            .collect()
+    }
+
     async fn sweep_partition(&self, key: &str) -> Result<Swept, StoreError> {
         let [leases_lost, closed] = self
             .step(&scripts::RECOVER, key, |call| {

@@ -1,12 +1,12 @@
 //! How events are read: in the order of their creation, partitions merged.
 //!
 //! Within a partition each event has a place of its own, an instant in µs that the script counts up.
-//! With several partitions the newest instant is left out of what is read: an event that comes into
-//! another partition meanwhile then never lies before one that was given. That holds as long as the
-//! server's clock does not go back: when it does (a step, or a failover to a server that is behind), an
-//! event of one partition can lie before one that was given of another, by as much as it went back, and
-//! those with places ahead of the clock are left out until it has caught up. One partition knows
-//! neither: its places are counted up whatever the clock says.
+//! With several partitions the newest instant is left out of what is read, by the server's clock that
+//! is furthest behind: an event that comes into another partition meanwhile then never lies before
+//! one that was given. That holds as long as no server's clock goes back: when one does (a step, or a
+//! failover to a server that is behind), an event of one partition can lie before one that was given of
+//! another, by as much as it went back, and those with places ahead of the clock are left out until it
+//! has caught up. One partition knows neither: its places are counted up whatever the clock says.
 
 use redis::Value;
 
@@ -87,8 +87,8 @@ impl RedisStore {
     ) -> Result<Vec<Place>, StoreError> {
         let begin = from.map(|(place, _)| place.to_string());
         let mut calls = redis::pipe();
-        calls.cmd("TIME");
         for partition in 0..self.partitions {
+            calls.cmd("TIME");
             let feed = keys::PartitionKeys(keys::partition(partition)).feed(account);
             let (name, ends) = match order {
                 Order::NewestFirst => {
@@ -103,9 +103,10 @@ impl RedisStore {
             call.arg("LIMIT").arg(0).arg(limit.saturating_add(1));
         }
         let mut answers = self.link.ask_all(&calls).await?.into_iter();
-        let now_us = time_ms(answers.next().unwrap_or(Value::Nil))? * 1_000;
+        let mut now_us = u64::MAX;
         let mut places = Vec::new();
-        for answer in answers {
+        while let (Some(now), Some(answer)) = (answers.next(), answers.next()) {
+            now_us = now_us.min(time_ms(now)?.saturating_mul(1_000));
             read_places(answer, &mut places)?;
         }
         places.retain(|place| match (order, from) {

@@ -1,8 +1,9 @@
 //! Every key of the store.
 //!
 //! The part in braces is the hash tag: keys of one partition live in one slot of a cluster, and a
-//! script touches one partition only. `P` is the partition's prefix, `rb:{p07}:`, `B` is
-//! `P b:<batch>`, and a batch stands there as its ULID without `bat_`.
+//! script touches one partition only. Keys of no partition are each used alone. `P` is the
+//! partition's prefix, `rb:{p07}:`, `B` is `P b:<batch>`, and a batch stands there as its ULID without
+//! `bat_`.
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |

@@ -1,7 +1,7 @@
-//! The store on Redis 7 or later.
+//! The store on Redis 7 or later: one server, one with replicas that sentinels watch, or a cluster.
 //!
 //! All writing is done by the scripts in `scripts/`, all keys are made in `keys.rs`. Each role has
-//! a connection of its own, so that an upload of a million recipients delays no settlement.
+//! connections of its own, so that an upload of a million recipients delays no settlement.
 
 mod audit;
 mod bell;
@@ -14,22 +14,28 @@ mod intake;
 mod keys;
 mod link;
 mod messages;
+mod peers;
+mod place;
 mod reading;
 mod scripts;
+mod servers;
+mod slots;
 
 use std::{
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
-use redis::{
-    Client, IntoConnectionInfo, Value,
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
-};
-use secrecy::ExposeSecret;
+use redis::Value;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::{keys::BELL, link::Link};
+pub use self::place::{PlaceError, check_place};
+use self::{
+    keys::BELL,
+    link::Link,
+    place::{Form, Place},
+    servers::Servers,
+};
 use super::{Doorbell, Store, StoreError, StoreRules, StoreSettings};
 use crate::domain::{ids::PARTITIONS_MAX, time::millis};
 
@@ -38,18 +44,28 @@ const SCHEMA: &str = "4";
 
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// Into how many partitions a new store is divided: on a cluster, so that its masters share the
+/// work; else one, since more of them would only cost more calls.
+const PARTITIONS_OF_CLUSTER: u16 = 16;
+const PARTITIONS_OF_SERVER: u16 = 1;
+
 /// The store can't be used as it is, and waiting would not change that.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The URL is not one of Redis.
-    #[error("store.url: {0}")]
-    Url(String),
+    /// The settings name no place.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// The server may throw keys away.
     #[error(
         "the Redis server evicts keys when its memory is full (maxmemory-policy {0}): messages \
          would be lost. Set maxmemory-policy noeviction"
     )]
     Evicting(String),
+    /// The server has but a part of the keys.
+    #[error(
+        "{0} is a node of a cluster: write redis-cluster:// (or rediss-cluster://) in store.url"
+    )]
+    OfCluster(String),
     /// Another version wrote the store.
     #[error("the store has schema {found}, this version needs {SCHEMA}")]
     Schema {
@@ -85,8 +101,8 @@ struct RedisStore {
     rules: StoreRules,
     /// Counts takes of events: each begins at another partition.
     takes: AtomicUsize,
-    /// Rings our doorbell for as long as the store is in use.
-    _bell: Arc<AbortOnDropHandle<()>>,
+    /// They ring our doorbell and keep up with who holds what, for as long as the store is in use.
+    _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
 /// Connects to the server and checks that it can be relied on. Waits for a server that does not
@@ -95,33 +111,40 @@ struct RedisStore {
 /// # Errors
 /// [`ConnectError`] if waiting would not help.
 pub async fn connect(settings: &StoreSettings, rules: StoreRules) -> Result<Store, ConnectError> {
-    let client = client(settings)?;
-    let partitions = settings.partitions.clamp(1, PARTITIONS_MAX);
-    let link = Link::new(&client)?;
-    while let Err(error) = check(&client, &link, partitions).await {
-        match error {
-            ConnectError::Store(error) if error.is_passing() => {
-                tracing::warn!(%error, "waiting for the store");
+    let servers = Arc::new(Servers::of(Place::of(settings)?));
+    let link = Link::new(&servers);
+    let mut said = String::new();
+    let partitions = loop {
+        match check(&servers, &link, settings.partitions).await {
+            Ok(partitions) => break partitions,
+            Err(ConnectError::Store(error)) if error.is_passing() => {
+                let now = error.to_string();
+                if now != said {
+                    tracing::warn!(error = now, "waiting for the store");
+                }
+                said = now;
                 tokio::time::sleep(CONNECT_AGAIN_AFTER).await;
             }
-            error => return Err(error),
+            Err(error) => return Err(error),
         }
-    }
-    let doorbell = Doorbell::default();
-    let bell = tokio::spawn(bell::listen(client.clone(), doorbell.clone()));
-    let bell = Arc::new(AbortOnDropHandle::new(bell));
-    let role = || -> Result<Arc<RedisStore>, StoreError> {
-        let link = Link::new(&client)?;
-        let takes = AtomicUsize::new(0);
-        Ok(Arc::new(RedisStore { link, partitions, rules, takes, _bell: Arc::clone(&bell) }))
     };
-    let reading = role()?;
+    let doorbell = Doorbell::default();
+    let listening = tokio::spawn(bell::listen(Arc::clone(&servers), doorbell.clone()));
+    let kept = Arc::clone(&servers);
+    let keeping = tokio::spawn(async move { kept.keep().await });
+    let tasks = Arc::new([listening, keeping].map(AbortOnDropHandle::new));
+    let role = || {
+        let (link, tasks) = (Link::new(&servers), Arc::clone(&tasks));
+        let takes = AtomicUsize::new(0);
+        Arc::new(RedisStore { link, partitions, rules, takes, _tasks: tasks })
+    };
+    let reading = role();
     Ok(Store {
-        intake: role()?,
+        intake: role(),
         audit: Arc::clone(&reading) as _,
         reading,
-        dispatch: role()?,
-        callbacks: role()?,
+        dispatch: role(),
+        callbacks: role(),
         doorbell,
     })
 }
@@ -142,35 +165,46 @@ impl RedisStore {
     }
 }
 
-fn client(settings: &StoreSettings) -> Result<Client, ConnectError> {
-    let url = |error: redis::RedisError| ConnectError::Url(error.category().to_owned());
-    let info = settings.url.expose_secret().into_connection_info().map_err(url)?;
-    Client::open(info.set_tcp_settings(tcp())).map_err(url)
-}
-
-/// A server that vanished without a word is given up within seconds.
-fn tcp() -> TcpSettings {
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(10))
-        .with_interval(Duration::from_secs(3))
-        .with_retries(3);
-    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(Duration::from_secs(10));
-    settings
-}
-
-async fn check(client: &Client, link: &Link, partitions: u16) -> Result<(), ConnectError> {
-    refuse_eviction(link).await?;
-    refuse_silence(client, link).await?;
-    load_scripts(link).await?;
+/// Looks whether every server can be relied on and the store is one that this version understands.
+/// Gives the number of its partitions.
+async fn check(
+    servers: &Servers,
+    link: &Link,
+    configured: Option<u16>,
+) -> Result<u16, ConnectError> {
+    servers.learn().await?;
+    let is_cluster = servers.place().form == Form::Cluster;
+    judge_each(link, is_cluster).await?;
+    refuse_silence(servers, link).await?;
+    let new = if is_cluster { PARTITIONS_OF_CLUSTER } else { PARTITIONS_OF_SERVER };
+    let new = configured.unwrap_or(new).clamp(1, PARTITIONS_MAX);
     let schema = agreed(link, "schema", SCHEMA).await?;
-    let made_with = agreed(link, "partitions", &partitions.to_string()).await?;
+    let made_with = agreed(link, "partitions", &new.to_string()).await?;
     if schema != SCHEMA {
         return Err(ConnectError::Schema { found: schema });
     }
-    if made_with != partitions.to_string() {
-        return Err(ConnectError::Partitions { configured: partitions, found: made_with });
+    match (made_with.parse(), configured) {
+        (Ok(made_with), None) if (1..=PARTITIONS_MAX).contains(&made_with) => Ok(made_with),
+        (Ok(made_with), Some(configured)) if made_with == configured => Ok(made_with),
+        _ => Err(ConnectError::Partitions { configured: new, found: made_with }),
+    }
+}
+
+/// Each server must keep what it is given. By the way it learns the scripts; one that forgets them gets
+/// them again when they are called.
+async fn judge_each(link: &Link, is_cluster: bool) -> Result<(), ConnectError> {
+    let mut calls = redis::pipe();
+    calls.cmd("INFO").arg("memory").cmd("INFO").arg("cluster");
+    for script in scripts::ALL.iter() {
+        calls.cmd("SCRIPT").arg("LOAD").arg(&script.code);
+    }
+    for (node, answers) in link.ask_each(&calls).await? {
+        let mut answers = answers.into_iter();
+        let mut info = || info(answers.next().unwrap_or(Value::Nil));
+        refuse_eviction(&info()?)?;
+        if !is_cluster && info()?.lines().any(|line| line.trim() == "cluster_enabled:1") {
+            return Err(ConnectError::OfCluster(node.to_string()));
+        }
     }
     Ok(())
 }
@@ -191,22 +225,14 @@ async fn agreed(link: &Link, name: &str, ours: &str) -> Result<String, StoreErro
     codec::text(answers.pop().unwrap_or(Value::Nil))
 }
 
-/// A server that forgets them gets them again when they are called.
-async fn load_scripts(link: &Link) -> Result<(), StoreError> {
-    let mut calls = redis::pipe();
-    for script in scripts::ALL.iter() {
-        calls.cmd("SCRIPT").arg("LOAD").arg(&script.code);
+fn info(answer: Value) -> Result<String, StoreError> {
+    match answer {
+        Value::VerbatimString { text, .. } => Ok(text),
+        other => codec::text(other),
     }
-    link.ask_all(&calls).await.map(|_| ())
 }
 
-async fn refuse_eviction(link: &Link) -> Result<(), ConnectError> {
-    let mut command = redis::cmd("INFO");
-    command.arg("memory");
-    let info = match link.ask(&command).await? {
-        Value::VerbatimString { text, .. } => text,
-        other => codec::text(other)?,
-    };
+fn refuse_eviction(info: &str) -> Result<(), ConnectError> {
     let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
     match policy.map(str::trim) {
         None | Some("noeviction") => Ok(()),
@@ -215,11 +241,14 @@ async fn refuse_eviction(link: &Link) -> Result<(), ConnectError> {
 }
 
 /// Without the bell all would go on, but each step would wait for somebody to look.
-async fn refuse_silence(client: &Client, link: &Link) -> Result<(), ConnectError> {
-    let mut command = redis::cmd("PUBLISH");
-    command.arg(BELL).arg("here");
-    let rung = link.ask(&command).await.map(|_| ());
-    match rung.and(bell::try_to_hear(client).await) {
+async fn refuse_silence(servers: &Servers, link: &Link) -> Result<(), ConnectError> {
+    let mut calls = redis::pipe();
+    calls.cmd("PUBLISH").arg(BELL).arg("here");
+    let mut heard = link.ask_each(&calls).await.map(|_| ());
+    for node in servers.all() {
+        heard = heard.and(bell::try_to_hear(servers, &node).await);
+    }
+    match heard {
         Err(StoreError::Unexpected(refused)) => Err(ConnectError::Bell(refused)),
         answer => Ok(answer?),
     }

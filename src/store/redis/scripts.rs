@@ -100,6 +100,17 @@ mod tests {
     }
 
     #[test]
+    fn no_script_leaves_the_slot_of_its_key() {
+        // All other keys are made of KEYS 1.
+        let shared = LIB
+            .split("'rb:")
+            .chain(SOURCES.iter().flat_map(|(_, source)| source.split("'rb:").skip(1)));
+        for named in shared.skip(1) {
+            assert!(named.starts_with("bell'"), "a key beside the partition: 'rb:{named:.40}");
+        }
+    }
+
+    #[test]
     fn only_what_is_new_stops_when_memory_is_full() {
         let refusing: Vec<_> = SOURCES
             .iter()

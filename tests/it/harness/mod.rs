@@ -2,8 +2,10 @@
 //!
 //! Everything is on loopback, starts on a port of its own, and ends with the test that started it.
 
+mod authority;
 mod backing;
 mod client;
+mod cluster;
 mod hosted;
 mod hostile;
 mod names;
@@ -12,6 +14,7 @@ mod ran;
 mod receiver;
 mod redis;
 mod ringback;
+mod sentinels;
 mod watched;
 
 use std::{
@@ -25,15 +28,18 @@ use aws_lc_rs::digest::{SHA256, digest};
 use tokio::time::Instant;
 
 pub(crate) use self::{
+    authority::Authority,
     backing::{Backing, Kind, StoreUrl},
     client::{Answer, Client},
+    cluster::Cluster,
     hostile::{Habit, Hostile},
     names::{NameServer, Records},
     provider::{Call, Fate, Mode, Provider},
     ran::{Ran, run_to_end},
     receiver::{Delivery, Receiver, Reply},
-    redis::Redis,
+    redis::{Redis, rule},
     ringback::{Ringback, Setup, command, variable},
+    sentinels::Sentinels,
     watched::Watched,
 };
 

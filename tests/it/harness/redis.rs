@@ -12,10 +12,14 @@ use tempfile::TempDir;
 
 use super::{PATIENCE, eventually, free_port, signal};
 
+/// The password of the user `ringback`.
+const PASSWORD: &str = "hush";
+
 /// The server. Killed when dropped.
 pub(crate) struct Redis {
     dir: TempDir,
     port: u16,
+    options: Vec<String>,
     child: Child,
 }
 
@@ -29,17 +33,33 @@ impl Redis {
 
     /// Starts a server with further options, such as `["--maxmemory", "10mb"]`.
     pub(crate) async fn start_with(options: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let child = spawn(dir.path(), port, options);
-        let mut redis = Self { dir, port, child };
+        let mut redis = Self::spawn_with(options);
         redis.wait_until_it_answers().await;
         redis
     }
 
-    /// Its URL, for `store.url`.
+    /// Starts one, and does not wait.
+    pub(super) fn spawn_with(options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+        let child = spawn(dir.path(), port, &options);
+        Self { dir, port, options, child }
+    }
+
+    /// Its URL, for `store.url`, as the user that the manual describes.
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}127.0.0.1:{}", Self::login(), self.port)
+    }
+
+    /// The user that the manual describes, as URLs have it before the host.
+    pub(crate) fn login() -> String {
+        format!("ringback:{PASSWORD}@")
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Ends it as a crash would.
@@ -52,7 +72,7 @@ impl Redis {
     /// Starts it again on the same port and the same directory.
     pub(crate) async fn restart(&mut self) {
         self.kill();
-        self.child = spawn(self.dir.path(), self.port, &[]);
+        self.child = spawn(self.dir.path(), self.port, &self.options);
         self.wait_until_it_answers().await;
     }
 
@@ -82,7 +102,7 @@ impl Redis {
     }
 
     /// Another server may have been given the port meanwhile: the answer must come from ours.
-    async fn wait_until_it_answers(&mut self) {
+    pub(super) async fn wait_until_it_answers(&mut self) {
         let ours = format!("process_id:{}\r", self.child.id());
         eventually("an answer of redis-server", PATIENCE, async || {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -105,12 +125,22 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(dir: &Path, port: u16, options: &[&str]) -> Child {
+/// What the user `ringback` may do: the rule that the manual gives, word for word.
+pub(crate) fn rule() -> String {
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let rule = manual.split("ACL SETUSER ringback ").nth(1).expect("the manual has a rule");
+    let rule = rule.split("```").next().unwrap().replace("PASSWORD", PASSWORD);
+    rule.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn spawn(dir: &Path, port: u16, options: &[String]) -> Child {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--logfile", "log", "--dir"]);
     command.arg(dir);
     command.args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]);
     command.args(["--maxmemory-policy", "noeviction"]).args(options);
+    command.args(["--user", "ringback"]).args(rule().split(' '));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("redis-server can't be started: scripts/test installs it")
 }

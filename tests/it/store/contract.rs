@@ -1,4 +1,5 @@
-//! What every store must do, case by case. The cases are listed once and run on each store.
+//! What every store must do, case by case. The cases are listed once and run on each store, and on a
+//! cluster.
 
 mod audit;
 mod callbacks;
@@ -35,6 +36,24 @@ macro_rules! cases {
                     super::$only_theme::$only(super::Fixture::start(super::Kind::Redis).await).await;
                 }
             )*)*
+        }
+        mod on_cluster {
+            /// One after the other on one cluster, since a cluster of its own for each would take
+            /// longer than the cases.
+            #[tokio::test]
+            async fn every_case() {
+                let cluster = crate::harness::Cluster::start(0).await;
+                $($(
+                    eprintln!(stringify!($case));
+                    super::$theme::$case(super::Fixture::on(&cluster).await).await;
+                    cluster.flush();
+                )*)*
+                $($(
+                    eprintln!(stringify!($only));
+                    super::$only_theme::$only(super::Fixture::on(&cluster).await).await;
+                    cluster.flush();
+                )*)*
+            }
         }
         mod on_embedded {
             $($(

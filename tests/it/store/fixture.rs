@@ -19,7 +19,7 @@ use ringback::{
     store::{
         self, Attempt, AttemptEnd, Claim, Claimed, Dispatch, Draft, HostLimits, HostSign,
         IdempotencyKey, Opened, Recorded, Release, Seal, Settled, Settlement, Store, StoreRules,
-        StoreSettings, TakenEvent, Upload, Verdict, Waiting,
+        StoreSettings, StoreTls, TakenEvent, Upload, Verdict, Waiting,
     },
 };
 
@@ -71,7 +71,7 @@ impl Fixture {
 
     /// A store in so many partitions, where there can be several.
     pub(crate) async fn in_partitions(place: &impl StoreUrl, partitions: u16) -> Self {
-        let settings = StoreSettings { partitions, ..settings(place) };
+        let settings = StoreSettings { partitions: Some(partitions), ..settings(place) };
         let store = store::open(&settings, RULES).await.expect("the store");
         let url = place.store_url();
         let raw: Box<dyn Raw> = match url.strip_prefix("embedded:") {
@@ -229,7 +229,8 @@ pub(crate) fn settings(place: &impl StoreUrl) -> StoreSettings {
         url,
         retention: RULES.retention,
         sync_every: Duration::from_secs(1),
-        partitions: 1,
+        partitions: None,
+        tls: StoreTls::default(),
     }
 }
 

@@ -3,6 +3,6 @@
 
 mod contract;
 mod embedded;
-mod fixture;
+pub(crate) mod fixture;
 mod orders;
 mod redis;
