@@ -42,6 +42,10 @@ pub(super) struct Claimer {
     claimed: u64,
     /// Whether the store was asked once if the provider is paused.
     knows_pauses: bool,
+    /// How many partitions were looked in since the store last failed.
+    well: usize,
+    /// Whether it was said that the store fails.
+    said: bool,
 }
 
 // === impl Claimer ===
@@ -58,6 +62,8 @@ impl Claimer {
             sent_before: (Instant::now(), 0),
             claimed: 0,
             knows_pauses: false,
+            well: 0,
+            said: false,
         }
     }
 
@@ -82,9 +88,10 @@ impl Claimer {
                     }
                 }
                 Err(error) => {
-                    if backoff == BACKOFF_FIRST {
+                    if !self.said {
                         tracing::warn!(provider.name = self.lane.name, %error, "can't claim");
                     }
+                    self.said = true;
                     tokio::select! {
                         () = tokio::time::sleep(backoff) => {}
                         () = soft.cancelled() => {}
@@ -117,7 +124,11 @@ impl Claimer {
     async fn claim(&mut self) -> Result<bool, StoreError> {
         let mut failure = None;
         for _ in 0..self.nonces.len() {
-            match self.claim_here().await {
+            let claimed = self.claim_here().await;
+            self.well = if claimed.is_ok() { self.well.saturating_add(1) } else { 0 };
+            // The outage is over once all of the store has answered.
+            self.said &= self.well < self.nonces.len();
+            match claimed {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
                 Err(error) => failure = Some(error),

@@ -209,7 +209,7 @@ impl Link {
         self.peers.note(node, answer.as_ref().map(|_| ()));
         if let Err(error) = answer
             && !self.servers.takes_word(node, error)
-            && sort(error).is_passing()
+            && matches!(sort(error), StoreError::Unreachable(_) | StoreError::ReplyLost(_))
         {
             self.servers.doubt();
         }

@@ -33,7 +33,7 @@ impl Cluster {
             node.ask(&format!("CLUSTER SET-CONFIG-EPOCH {}", place + 1));
             if place < MASTERS {
                 let (from, to) = (place * SLOTS / MASTERS, (place + 1) * SLOTS / MASTERS - 1);
-                assert_eq!(node.ask(&format!("CLUSTER ADDSLOTSRANGE {from} {to}")), "");
+                assert!(node.ask(&format!("CLUSTER ADDSLOTSRANGE {from} {to}")).is_empty());
             }
             node.ask(&format!("CLUSTER MEET 127.0.0.1 {first} {}", ports[0]));
         }
@@ -45,8 +45,10 @@ impl Cluster {
             let id = master.ask("CLUSTER MYID");
             let id = id.lines().nth(1).unwrap().to_owned();
             let order = format!("CLUSTER REPLICATE {id}");
-            eventually("a replica", PATIENCE, async || (replica.ask(&order) == "").then_some(()))
-                .await;
+            eventually("a replica", PATIENCE, async || {
+                replica.ask(&order).is_empty().then_some(())
+            })
+            .await;
         }
         cluster.wait_until_all_say("cluster_state:ok\r").await;
         for replica in &cluster.replicas {
@@ -77,7 +79,7 @@ impl Cluster {
     /// Empties every master.
     pub(crate) fn flush(&self) {
         for master in &self.masters {
-            assert_eq!(master.ask("FLUSHALL"), "");
+            assert!(master.ask("FLUSHALL").is_empty());
         }
     }
 

@@ -19,7 +19,7 @@ const NAME: &str = "main";
 pub(crate) struct Sentinels {
     pub(crate) master: Redis,
     pub(crate) replica: Redis,
-    sentinels: Vec<Sentinel>,
+    watchers: Vec<Sentinel>,
 }
 
 struct Sentinel {
@@ -40,9 +40,9 @@ impl Sentinels {
             replica.ask("INFO replication").contains("master_link_status:up").then_some(())
         })
         .await;
-        let sentinels = (0..3).map(|_| Sentinel::start(&port)).collect();
-        let all = Self { master, replica, sentinels };
-        for sentinel in &all.sentinels {
+        let watchers = (0..3).map(|_| Sentinel::start(&port)).collect();
+        let all = Self { master, replica, watchers };
+        for sentinel in &all.watchers {
             eventually("sentinels that know each other", PATIENCE, async || {
                 let known = sentinel.ask(&format!("SENTINEL MASTER {NAME}"))?;
                 let known: Vec<_> = known.lines().collect();
@@ -60,14 +60,14 @@ impl Sentinels {
 
     /// Has the sentinels replace the master, which is well.
     pub(crate) fn order_failover(&self) {
-        let answer = self.sentinels[0].ask(&format!("SENTINEL FAILOVER {NAME}"));
+        let answer = self.watchers[0].ask(&format!("SENTINEL FAILOVER {NAME}"));
         assert_eq!(answer.as_deref(), Some("+OK\r\n"));
     }
 
     /// Waits until every sentinel names the replica as the master.
     pub(crate) async fn wait_for_failover(&self) {
         let port = self.replica.port().to_string();
-        for sentinel in &self.sentinels {
+        for sentinel in &self.watchers {
             eventually("a failover", PATIENCE, async || {
                 let named = sentinel.ask(&format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}"))?;
                 named.contains(&port).then_some(())
@@ -79,7 +79,7 @@ impl Sentinels {
 
 impl StoreUrl for Sentinels {
     fn store_url(&self) -> String {
-        let hosts = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port));
+        let hosts = self.watchers.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port));
         let hosts = hosts.collect::<Vec<_>>().join(",");
         format!("redis-sentinel://{}{hosts}/{NAME}", Redis::login())
     }
