@@ -7,7 +7,7 @@
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
-//! | `rb:meta` | hash | `schema`, `partitions`, `secret`: what all processes must agree on |
+//! | `rb:meta` | hash | `schema`, `partitions`, `secret`: what all processes must agree on; `id` of the store |
 //! | `rb:bell` | channel | rings: `work <provider>`, `pause <provider>`, `event`, `wish <batch>` |
 //! | `rb:{rate:<provider>}` | hash | `clock` of the shared rate and `paused`, both µs; `stopped` |
 //! | `rb:{day:<account>}` | hash | `recipients` counted that day, and those of batches whose seal has not ended; gone at midnight UTC |

@@ -31,6 +31,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::place::{PlaceError, check_place};
 use self::{
+    bell::Ringers,
     keys::BELL,
     link::Link,
     place::{Form, Place},
@@ -94,6 +95,14 @@ pub enum ConnectError {
     Store(#[from] StoreError),
 }
 
+/// What is known of the store.
+struct Known {
+    /// The number of its partitions.
+    partitions: u16,
+    /// It is made with the store: another one is another store.
+    id: String,
+}
+
 /// The five ports on one server, as one role uses them.
 struct RedisStore {
     link: Link,
@@ -114,9 +123,9 @@ pub async fn connect(settings: &StoreSettings, rules: StoreRules) -> Result<Stor
     let servers = Arc::new(Servers::of(Place::of(settings)?));
     let link = Link::new(&servers);
     let mut said = String::new();
-    let partitions = loop {
+    let known = loop {
         match check(&servers, &link, settings.partitions).await {
-            Ok(partitions) => break partitions,
+            Ok(known) => break known,
             Err(ConnectError::Store(error)) if error.is_passing() => {
                 let now = error.to_string();
                 if now != said {
@@ -129,7 +138,9 @@ pub async fn connect(settings: &StoreSettings, rules: StoreRules) -> Result<Stor
         }
     };
     let doorbell = Doorbell::default();
-    let listening = tokio::spawn(bell::listen(Arc::clone(&servers), doorbell.clone()));
+    let partitions = known.partitions;
+    let ringers = Ringers { servers: Arc::clone(&servers), link: link.clone(), known };
+    let listening = tokio::spawn(bell::listen(ringers, doorbell.clone()));
     let kept = Arc::clone(&servers);
     let keeping = tokio::spawn(async move { kept.keep().await });
     let tasks = Arc::new([listening, keeping].map(AbortOnDropHandle::new));
@@ -166,12 +177,11 @@ impl RedisStore {
 }
 
 /// Looks whether every server can be relied on and the store is one that this version understands.
-/// Gives the number of its partitions.
 async fn check(
     servers: &Servers,
     link: &Link,
     configured: Option<u16>,
-) -> Result<u16, ConnectError> {
+) -> Result<Known, ConnectError> {
     servers.learn().await?;
     let is_cluster = servers.place().form == Form::Cluster;
     judge_each(link, is_cluster).await?;
@@ -180,12 +190,17 @@ async fn check(
     let new = configured.unwrap_or(new).clamp(1, PARTITIONS_MAX);
     let schema = agreed(link, "schema", SCHEMA).await?;
     let made_with = agreed(link, "partitions", &new.to_string()).await?;
+    let id = agreed(link, "id", &format!("{:016x}", rand::random::<u64>())).await?;
     if schema != SCHEMA {
         return Err(ConnectError::Schema { found: schema });
     }
     match (made_with.parse(), configured) {
-        (Ok(made_with), None) if (1..=PARTITIONS_MAX).contains(&made_with) => Ok(made_with),
-        (Ok(made_with), Some(configured)) if made_with == configured => Ok(made_with),
+        (Ok(partitions), None) if (1..=PARTITIONS_MAX).contains(&partitions) => {
+            Ok(Known { partitions, id })
+        }
+        (Ok(partitions), Some(configured)) if partitions == configured => {
+            Ok(Known { partitions, id })
+        }
         _ => Err(ConnectError::Partitions { configured: new, found: made_with }),
     }
 }
