@@ -16,7 +16,7 @@ use crate::{
     dispatch::WorkerSettings,
     domain::units::span,
     providers::registry::ProviderSettings,
-    store::{StoreSettings, StoreTls, embedded},
+    store::{SentinelLogin, StoreSettings, StoreTls, embedded},
     telemetry::LogSettings,
 };
 
@@ -47,6 +47,7 @@ struct Store {
     #[serde(skip_serializing_if = "Option::is_none")]
     partitions: Option<u16>,
     tls: StoreTls,
+    sentinel: SentinelLogin,
 }
 
 // === impl Store ===
@@ -54,8 +55,9 @@ struct Store {
 impl From<&StoreSettings> for Store {
     fn from(store: &StoreSettings) -> Self {
         let url = masked_url(store.url.expose_secret());
-        let StoreSettings { retention, sync_every, partitions, ref tls, .. } = *store;
-        Self { url, retention, sync_every, partitions, tls: tls.clone() }
+        let StoreSettings { retention, sync_every, partitions, .. } = *store;
+        let (tls, sentinel) = (store.tls.clone(), store.sentinel.clone());
+        Self { url, retention, sync_every, partitions, tls, sentinel }
     }
 }
 
@@ -124,6 +126,8 @@ mod tests {
     fn no_secret_is_shown_and_nothing_else_is_hidden() {
         let variables = [
             ("RINGBACK__STORE__URL", "redis://ringback:hush@127.0.0.1:6379/3"),
+            ("RINGBACK__STORE__SENTINEL__USERNAME", "watcher"),
+            ("RINGBACK__STORE__SENTINEL__PASSWORD", "hush"),
             ("RINGBACK__CALLBACKS__SIGNING_SECRETS", "whsec_aHVzaGh1c2hodXNoaHVzaGh1c2hodXNo"),
             ("RINGBACK__PROVIDERS__CARRIER__KIND", "http"),
             ("RINGBACK__PROVIDERS__CARRIER__URL", "http://127.0.0.1:9/send?token=hush"),

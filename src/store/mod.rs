@@ -48,7 +48,7 @@ pub use reading::{
 };
 
 use settings::PURGE_AHEAD_MAX;
-pub use settings::{RETENTION_MAX, StoreSettings, StoreTls};
+pub use settings::{RETENTION_MAX, SentinelLogin, StoreSettings, StoreTls};
 
 /// A store, whichever it is: the five ports on one backend.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::domain::units::span;
 
@@ -36,6 +36,21 @@ pub struct StoreSettings {
     /// How servers of Redis prove who they are, and this process to them.
     #[serde(default)]
     pub tls: StoreTls,
+    /// Who this process is to sentinels, which know other users than their servers.
+    #[serde(default)]
+    pub sentinel: SentinelLogin,
+}
+
+/// The `[store.sentinel]` section.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SentinelLogin {
+    /// The user; the default one if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The password, for sentinels that ask for one.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hidden")]
+    pub password: Option<SecretString>,
 }
 
 /// The `[store.tls]` section: PEM files for `rediss…://`.
@@ -51,4 +66,10 @@ pub struct StoreTls {
     /// The key of that certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
+}
+
+/// Writes a mask in place of a secret.
+#[expect(clippy::ref_option, reason = "serde hands a field over so")]
+fn hidden<S: Serializer>(_: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str("********")
 }

@@ -190,7 +190,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::store::StoreTls;
+    use crate::store::{SentinelLogin, StoreTls};
 
     async fn opened(folder: &Path) -> Store {
         let settings = StoreSettings {
@@ -199,6 +199,7 @@ mod tests {
             sync_every: Duration::from_secs(1),
             partitions: None,
             tls: StoreTls::default(),
+            sentinel: SentinelLogin::default(),
         };
         let lease = Duration::from_secs(30);
         let hosts = crate::store::HostLimits { at_once: 16, silences_max: 5, left_alone: lease };

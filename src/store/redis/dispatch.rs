@@ -28,7 +28,7 @@ const STEP: u64 = 100;
 
 /// This part of a lease is waited for an answer that extends it: a worker waits for all its leases
 /// together, and for a third of it at most.
-const HOLD_PART: u32 = 6;
+const HOLD_PART: u32 = 4;
 
 /// At most so many events are looked at for an order to deliver some again, a call.
 const LOOKED_AT_MAX: u64 = 1_000;

@@ -12,7 +12,7 @@ use redis::{
 };
 use secrecy::ExposeSecret;
 
-use crate::store::{StoreSettings, StoreTls};
+use crate::store::{SentinelLogin, StoreSettings, StoreTls};
 
 const FORMS: &str = "must be `embedded:` and a folder, or a URL: redis://HOST, \
                      redis-sentinel://HOST,HOST,…/MASTER or redis-cluster://HOST,HOST,…; with \
@@ -56,6 +56,7 @@ pub(super) struct Place {
     pub(super) seeds: Vec<Node>,
     /// User, database and TCP settings; the address is any.
     template: ConnectionInfo,
+    sentinel: SentinelLogin,
     is_secure: bool,
     certificates: Option<TlsCertificates>,
 }
@@ -96,8 +97,8 @@ impl Place {
             let detail = "is for TLS, and store.url is not: write rediss in place of redis";
             return Err(PlaceError { key: "store.tls", detail: detail.to_owned() });
         }
-        let template = template.set_tcp_settings(tcp());
-        Ok(Self { form, seeds, template, is_secure, certificates })
+        let (template, sentinel) = (template.set_tcp_settings(tcp()), settings.sentinel.clone());
+        Ok(Self { form, seeds, template, sentinel, is_secure, certificates })
     }
 
     /// A client of a server that holds data.
@@ -105,9 +106,16 @@ impl Place {
         self.client_as(node, self.template.redis_settings().clone())
     }
 
-    /// A client of a sentinel. They are asked without a password.
+    /// A client of a sentinel.
     pub(super) fn sentinel(&self, node: &Node) -> Result<Client, RedisError> {
-        self.client_as(node, RedisConnectionInfo::default())
+        let mut login = RedisConnectionInfo::default();
+        if let Some(username) = &self.sentinel.username {
+            login = login.set_username(username);
+        }
+        if let Some(password) = &self.sentinel.password {
+            login = login.set_password(password.expose_secret());
+        }
+        self.client_as(node, login)
     }
 
     fn client_as(&self, node: &Node, login: RedisConnectionInfo) -> Result<Client, RedisError> {
@@ -258,6 +266,7 @@ mod tests {
             sync_every: Duration::ZERO,
             partitions: None,
             tls,
+            sentinel: SentinelLogin::default(),
         })
     }
 

@@ -67,6 +67,14 @@ impl Cluster {
         }
     }
 
+    /// Waits until the replica at this place is the master.
+    pub(crate) async fn wait_for_failover(&self, place: usize) {
+        eventually("a new master", PATIENCE, async || {
+            self.replicas[place].ask("ROLE").contains("master").then_some(())
+        })
+        .await;
+    }
+
     /// How many of these batches lie on the masters at these places.
     pub(crate) fn on(&self, ids: &[String], masters: &[usize]) -> usize {
         let lies_on = |id: &str, master: &usize| {

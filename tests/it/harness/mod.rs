@@ -39,7 +39,7 @@ pub(crate) use self::{
     receiver::{Delivery, Receiver, Reply},
     redis::{Redis, rule},
     ringback::{Ringback, Setup, command, variable},
-    sentinels::Sentinels,
+    sentinels::{SENTINEL_PASSWORD, Sentinels},
     watched::Watched,
 };
 

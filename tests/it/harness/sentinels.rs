@@ -14,6 +14,11 @@ use super::{PATIENCE, Redis, StoreUrl, eventually, free_port};
 
 /// What the sentinels call the master.
 const NAME: &str = "main";
+/// The password of the sentinels' user `watcher`, and of their default user.
+pub(crate) const SENTINEL_PASSWORD: &str = "hush-hush";
+/// What `watcher` may do: what the manual gives it.
+const RULE: &str =
+    "+@connection +subscribe &+switch-master +sentinel|master +sentinel|get-master-addr-by-name";
 
 /// The servers and their sentinels. Killed when dropped.
 pub(crate) struct Sentinels {
@@ -95,7 +100,9 @@ impl Sentinel {
             format!("port {port}\nbind 127.0.0.1\ndir {}", dir.path().display()),
             format!("sentinel monitor {NAME} 127.0.0.1 {master} 2"),
             format!("sentinel down-after-milliseconds {NAME} 500"),
-            format!("sentinel failover-timeout {NAME} 3000\n"),
+            format!("sentinel failover-timeout {NAME} 3000"),
+            format!("requirepass {SENTINEL_PASSWORD}\nsentinel sentinel-pass {SENTINEL_PASSWORD}"),
+            format!("user watcher on >{SENTINEL_PASSWORD} {RULE}\n"),
         ];
         std::fs::write(&config, lines.join("\n")).unwrap();
         let mut command = Command::new("redis-server");
@@ -108,9 +115,10 @@ impl Sentinel {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
         // It answers what it has read before it sees that there is no more.
-        stream.write_all(format!("{command}\r\n").as_bytes()).ok()?;
+        let login = format!("AUTH {SENTINEL_PASSWORD}\r\n");
+        stream.write_all(format!("{login}{command}\r\n").as_bytes()).ok()?;
         stream.shutdown(std::net::Shutdown::Write).ok()?;
-        std::io::read_to_string(stream).ok()
+        std::io::read_to_string(stream).ok()?.strip_prefix("+OK\r\n").map(str::to_owned)
     }
 }
 

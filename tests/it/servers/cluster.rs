@@ -29,10 +29,7 @@ async fn a_master_that_is_killed_is_replaced_and_every_batch_ends() {
     let killed_at = load.provider.count();
     cluster.masters[0].kill();
     let killed = Instant::now();
-    eventually("a new master", PATIENCE, async || {
-        cluster.replicas[0].ask("ROLE").contains("master").then_some(())
-    })
-    .await;
+    cluster.wait_for_failover(0).await;
     let (replaced, meanwhile) = (killed.elapsed(), load.provider.count() - killed_at);
     assert!(killed_at < BATCHES * MESSAGES, "the kill came too late");
     let books = load.ended().await;
@@ -97,6 +94,32 @@ async fn a_master_that_is_away_holds_up_its_own_partitions_only() {
         let count = log.lines().filter(|said| said.contains(line)).count();
         assert!(count <= 1, "{line:?} is said {count} times\n{log}");
     }
+}
+
+#[tokio::test]
+async fn a_master_that_stands_still_is_replaced_and_not_missed_when_it_wakes() {
+    let cluster = Cluster::start(1).await;
+    let (provider, receiver) = (Provider::start(), Receiver::start());
+    provider.set(Mode::Delay(Duration::from_millis(3)));
+    let ringback = setup(&cluster, &provider)
+        .set("providers.carrier.max_in_flight", &IN_FLIGHT.to_string())
+        .start()
+        .await;
+    let began = Instant::now();
+    let load = Load::accepted(ringback.client(), provider, receiver, 30, 500).await;
+    eventually("load", PATIENCE, async || (load.provider.count() > 2_000).then_some(())).await;
+    let stopped_at = load.provider.count();
+    cluster.masters[0].pause();
+    cluster.wait_for_failover(0).await;
+    let books = load.ended().await;
+    cluster.masters[0].resume();
+    books.check(&format!("a master stopped after {stopped_at} submissions"), began);
+    eventually("the old master as a replica", PATIENCE, async || {
+        cluster.masters[0].ask("ROLE").contains("slave").then_some(())
+    })
+    .await;
+    // It answers again, and has nothing to say.
+    assert_eq!(load.client.get("/v1/batches").await.status, 200);
 }
 
 #[tokio::test]

@@ -4,9 +4,18 @@ use std::time::{Duration, Instant};
 
 use super::{IN_FLIGHT, Load};
 use crate::{
-    harness::{Mode, PATIENCE, Provider, Receiver, Sentinels, eventually},
+    harness::{
+        Mode, PATIENCE, Provider, Receiver, SENTINEL_PASSWORD, Sentinels, Setup, eventually,
+    },
     scene::{accepted, batch, counts, numbers, setup, these},
 };
+
+/// With the user that sentinels know.
+fn watched(setup: Setup) -> Setup {
+    setup
+        .set("store.sentinel.username", "watcher")
+        .set("store.sentinel.password", SENTINEL_PASSWORD)
+}
 
 #[tokio::test]
 async fn a_master_that_is_killed_is_replaced_and_the_batch_ends_without_a_restart() {
@@ -14,7 +23,7 @@ async fn a_master_that_is_killed_is_replaced_and_the_batch_ends_without_a_restar
     let mut servers = Sentinels::start().await;
     let (provider, receiver) = (Provider::start(), Receiver::start());
     provider.set(Mode::Delay(Duration::from_millis(3)));
-    let ringback = setup(&servers, &provider)
+    let ringback = watched(setup(&servers, &provider))
         .set("providers.carrier.max_in_flight", &IN_FLIGHT.to_string())
         .set("log.filter", "info")
         .start()
@@ -62,7 +71,7 @@ async fn a_master_that_is_killed_is_replaced_and_the_batch_ends_without_a_restar
 async fn a_failover_that_somebody_orders_is_followed_although_the_old_master_answers() {
     let servers = Sentinels::start().await;
     let provider = Provider::start();
-    let ringback = setup(&servers, &provider).start().await;
+    let ringback = watched(setup(&servers, &provider)).start().await;
     let client = ringback.client();
     accepted(&client, &batch(numbers(0..20))).await;
     servers.order_failover();

@@ -18,8 +18,8 @@ use ringback::{
     },
     store::{
         self, Attempt, AttemptEnd, Claim, Claimed, Dispatch, Draft, HostLimits, HostSign,
-        IdempotencyKey, Opened, Recorded, Release, Seal, Settled, Settlement, Store, StoreRules,
-        StoreSettings, StoreTls, TakenEvent, Upload, Verdict, Waiting,
+        IdempotencyKey, Opened, Recorded, Release, Seal, SentinelLogin, Settled, Settlement, Store,
+        StoreRules, StoreSettings, StoreTls, TakenEvent, Upload, Verdict, Waiting,
     },
 };
 
@@ -231,6 +231,7 @@ pub(crate) fn settings(place: &impl StoreUrl) -> StoreSettings {
         sync_every: Duration::from_secs(1),
         partitions: None,
         tls: StoreTls::default(),
+        sentinel: SentinelLogin::default(),
     }
 }
 
