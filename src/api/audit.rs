@@ -49,7 +49,11 @@ impl Entry {
         self.ended = true;
         let code = answer.extensions().get::<Code>().map(|code| code.0);
         let status = answer.status();
-        let result = if status.is_success() { "done" } else { "refused" };
+        let result = match status.as_u16() {
+            ..400 => "done",
+            400..500 => "refused",
+            500.. => "failed",
+        };
         self.write(result, Some(status.as_u16()), code, made(answer));
     }
 

@@ -142,14 +142,14 @@ async fn a_store_whose_bell_may_not_be_rung_or_heard_is_refused() {
     let redis = Redis::start().await;
     for rights in ["+@all", "&rb:bell +@all -subscribe", "&rb:bell +@all -publish"] {
         redis.ask(&format!("ACL SETUSER limited reset on >word ~rb:* {rights}"));
-        let url = redis.url().replace("redis://", "redis://limited:word@");
+        let url = format!("redis://limited:word@127.0.0.1:{}", redis.port());
         let mut ringback = Ringback::on(&redis).set("store.url", &url).spawn();
         assert_eq!(ringback.wait_for_exit(PATIENCE).await.code(), Some(1), "{rights}");
         let log = ringback.log();
         assert!(log.contains("ACL SETUSER") && log.contains("&rb:bell"), "{rights}: {log}");
     }
     redis.ask("ACL SETUSER limited reset on >word ~rb:* &rb:bell +@all");
-    let url = redis.url().replace("redis://", "redis://limited:word@");
+    let url = format!("redis://limited:word@127.0.0.1:{}", redis.port());
     Ringback::on(&redis).set("store.url", &url).start().await;
 }
 

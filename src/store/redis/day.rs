@@ -1,11 +1,13 @@
 //! An account's day on Redis.
 //!
 //! The count has a key of its own for each account, in another slot than the batch's. So a batch is
-//! counted first and sealed then, and what is counted stays noted until the seal's end is known: a
-//! repeat of the seal counts nothing twice, and a seal that was refused gives its recipients back. Who
-//! dies between the two leaves recipients counted until the day ends.
+//! counted first and sealed then. What is counted stays noted by the batch's id while the day lasts, so
+//! that a repeat counts nothing twice; a seal that was refused gives its recipients back. Who dies
+//! between the two leaves recipients counted until the day ends.
 
 use std::time::Duration;
+
+use redis::Cmd;
 
 use super::{RedisStore, codec, keys, scripts};
 use crate::{
@@ -32,32 +34,14 @@ impl RedisStore {
         }
     }
 
-    /// Ends what [`Self::count_batch`] began, if the seal's end is known.
-    pub(super) async fn end_count(
-        &self,
-        id: BatchId,
-        share: &DayShare,
-        sealed: &Result<(), IntakeError>,
-    ) {
-        let accepted = match sealed {
-            Ok(()) => true,
-            Err(IntakeError::Gone | IntakeError::Store(StoreError::Full(_))) => false,
-            Err(_) => return,
+    /// Takes back what [`Self::count_batch`] did for a batch that is not accepted.
+    pub(super) async fn uncount_batch(&self, id: BatchId, share: &DayShare) {
+        let uncount = |call: &mut Cmd| {
+            call.arg(id.ulid());
         };
-        let (link, day, id) = (self.link.clone(), keys::day(&share.account), id.ulid());
-        let end = async move {
-            let ended = link.run(&scripts::COUNTED, &day, |call| {
-                call.arg(&id).arg(u8::from(accepted));
-            });
-            if let Err(error) = ended.await {
-                tracing::debug!(%error, "a count of recipients is left as it is until the day ends");
-            }
-        };
-        if accepted {
-            // Nobody may wait for it: a caller that gave up would seal again, and count again.
-            tokio::spawn(end);
-        } else {
-            end.await;
+        let day = keys::day(&share.account);
+        if let Err(error) = self.link.run(&scripts::UNCOUNT, &day, uncount).await {
+            tracing::debug!(batch.id = %id, %error, "recipients stay counted until the day ends");
         }
     }
 

@@ -99,7 +99,10 @@ impl Intake for RedisStore {
         let Some(share) = &seal.day else { return self.seal_uncounted(upload, seal).await };
         self.count_batch(upload.id, share).await?;
         let sealed = self.seal_uncounted(upload, seal).await;
-        self.end_count(upload.id, share, &sealed).await;
+        // After any other error it may be sealed.
+        if let Err(IntakeError::Gone | IntakeError::Store(StoreError::Full(_))) = sealed {
+            self.uncount_batch(upload.id, share).await;
+        }
         sealed
     }
 

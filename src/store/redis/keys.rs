@@ -10,7 +10,7 @@
 //! | `rb:meta` | hash | `schema`, `partitions`, `secret`: what all processes must agree on; `id` of the store |
 //! | `rb:bell` | channel | rings: `work <provider>`, `pause <provider>`, `event`, `wish <batch>` |
 //! | `rb:{rate:<provider>}` | hash | `clock` of the shared rate and `paused`, both µs; `stopped` |
-//! | `rb:{day:<account>}` | hash | `recipients` counted that day, and those of batches whose seal has not ended; gone at midnight UTC |
+//! | `rb:{day:<account>}` | hash | `recipients` counted that day, in all and by batch; gone at midnight UTC |
 //! | `P turn` | number | counts turns; gives ring places, lease tokens and turns of replays |
 //! | `P ring:<priority>:<provider>` | zset | accounts with something to claim, by turn |
 //! | `P ring:<priority>:<provider>:<account>` | zset | their batches, by turn |

@@ -80,7 +80,7 @@ scripts! {
     PAUSED: "", "paused";
     STOP: "", "stop";
     COUNT: "", "count";
-    COUNTED: "", "counted";
+    UNCOUNT: "", "uncount";
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl Limited {
 
 impl StoreUrl for Limited {
     fn store_url(&self) -> String {
-        self.0.url().replace("redis://", "redis://limited:word@")
+        format!("redis://limited:word@127.0.0.1:{}", self.0.port())
     }
 }
 
