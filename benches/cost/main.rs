@@ -21,6 +21,7 @@ mod processes;
 mod report;
 mod results;
 mod scale;
+mod steady;
 mod steering;
 mod watchers;
 
