@@ -25,3 +25,16 @@ install_from_debian() {
     as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get install --yes --no-install-recommends "$@"
 }
+
+# Installs what the tests start, if it is missing.
+need_for_tests() {
+    local program
+    for program in redis-server faketime openssl; do
+        if ! command -v "$program" >/dev/null; then
+            if ! install_from_debian "$program" || ! command -v "$program" >/dev/null; then
+                echo "Install Redis 7 or later, faketime and openssl so that they are on the PATH, and try again." >&2
+                exit 1
+            fi
+        fi
+    done
+}

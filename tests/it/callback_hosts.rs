@@ -9,6 +9,7 @@ use ringback::clock::Clock;
 use serde_json::json;
 
 use crate::{
+    faults::{Found, Row},
     harness::{Kind, Receiver, eventually, free_port, on_each_store},
     scene::{Scene, accepted, latency, shown_when, with_callback},
 };
@@ -26,6 +27,7 @@ const LIVE: usize = 200;
 const LATENCY_MAX: Duration = Duration::from_millis(100);
 
 async fn a_dead_host_holds_up_nobody(on: Kind) {
+    let mut row = Row::begin(26, "a dead receiver with 2,000 callbacks", on, "latency bounded");
     let scene = Scene::start_on_with(on, |setup| setup.set("callbacks.timeout", "2s")).await;
     // It takes connections and says nothing.
     let dead = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -44,10 +46,12 @@ async fn a_dead_host_holds_up_nobody(on: Kind) {
         deliveries.iter().map(|delivery| latency(delivery, zero, now)).collect();
     latencies.sort_unstable();
     let (median, p99) = (latencies[LIVE / 2], latencies[LIVE * 99 / 100]);
-    println!("{on:?}: completion to callback beside {DEAD} dead: median {median:?}, p99 {p99:?}");
     assert!(p99 <= LATENCY_MAX, "{p99:?}");
     let pending = scene.client.get("/metrics").await.text;
     assert!(pending.contains(&format!("ringback_callbacks_pending {DEAD}")), "{pending}");
+    row.inject_times("callback for the dead one", u32::try_from(DEAD).unwrap());
+    let measured = format!("completion to callback: median {median:.1?}, p99 {p99:.1?}");
+    row.end(&Found::reports(LIVE, deliveries.len()), measured);
 }
 
 async fn a_host_that_answers_again_gets_what_waited(on: Kind) {

@@ -3,7 +3,6 @@
 
 use std::{
     cell::Cell,
-    fs,
     net::{Ipv4Addr, TcpListener},
     time::{Duration, Instant},
 };
@@ -13,9 +12,10 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 use crate::{
+    faults::{Found, Row},
     harness::{
-        Habit, Hostile, NameServer, PATIENCE, Receiver, Records, Reply, Setup, eventually,
-        free_port,
+        Habit, Hostile, Kind, NameServer, PATIENCE, Receiver, Records, Reply, Setup, eventually,
+        free_port, memory_kib,
     },
     scene::{Scene, accepted, latency, shown_when, with_callback},
 };
@@ -270,6 +270,8 @@ fn worst() -> [(&'static str, Habit, Option<u64>, &'static str); 8] {
 
 #[tokio::test]
 async fn receivers_that_do_their_worst_harm_nobody_else() {
+    let mut row =
+        Row::begin(16, "receivers that do their worst", Kind::Redis, "ends in time, memory");
     let scene = Scene::start_with(|setup| {
         setup
             .set("callbacks.timeout", "1s")
@@ -279,7 +281,7 @@ async fn receivers_that_do_their_worst_harm_nobody_else() {
     })
     .await;
     let alone = latencies(&scene, 0).await;
-    let before_kib = memory_kib(&scene, "VmRSS");
+    let before_kib = memory_kib(scene.ringback.pid(), "VmRSS");
 
     let bad = worst().map(|(what, habit, status, error)| {
         (what, Hostile::start(habit, FORBIDDEN.octets()), status, error)
@@ -309,22 +311,20 @@ async fn receivers_that_do_their_worst_harm_nobody_else() {
             longest = longest.max(latency);
         }
     }
-    let [peak_kib, after_kib] = ["VmHWM", "VmRSS"].map(|key| memory_kib(&scene, key));
-    println!(
-        "{} attempts at {} bad receivers, the longest {longest:?} of {TIMEOUT:?}; memory \
-         {before_kib} KiB before, {peak_kib} at most, {after_kib} after; completion to callback: \
-         median {:?}, p99 {:?} alone, median {:?}, p99 {:?} beside them ({waiting} still pending)",
-        ids.len() * 3,
-        bad.len(),
-        alone.0,
-        alone.1,
-        beside.0,
-        beside.1
-    );
+    let [peak_kib, after_kib] = ["VmHWM", "VmRSS"].map(|key| memory_kib(scene.ringback.pid(), key));
     assert!(longest < TIMEOUT * 2, "{longest:?}");
     assert!(waiting > 0, "the bad receivers were done before the good one was");
     assert!(peak_kib < before_kib + GROWTH_KIB_MAX, "{before_kib} KiB became {peak_kib}");
     assert!(beside.1 <= LATENCY_MAX, "{:?}", beside.1);
+    row.inject_times("attempt at a bad receiver", u32::try_from(ids.len() * 3).unwrap());
+    let measured = format!(
+        "the longest {longest:.2?} of {TIMEOUT:?}; memory {before_kib} KiB before, {peak_kib} at \
+         most, {after_kib} after; completion to callback: median {:.1?}, p99 {:.1?} alone, median \
+         {:.1?}, p99 {:.1?} beside them",
+        alone.0, alone.1, beside.0, beside.1
+    );
+    let good = scene.receiver.deliveries().len();
+    row.end(&Found::reports(good, good), measured);
 }
 
 /// Median and 99th percentile of the time from a completion to the good receiver, which has had so
@@ -340,11 +340,4 @@ async fn latencies(scene: &Scene, had: usize) -> (Duration, Duration) {
         deliveries[had..].iter().map(|delivery| latency(delivery, zero, now)).collect();
     latencies.sort_unstable();
     (latencies[GOOD / 2], latencies[GOOD * 99 / 100])
-}
-
-/// What the system says of the service's memory.
-fn memory_kib(scene: &Scene, key: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", scene.ringback.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-    line.trim_start_matches(':').trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }

@@ -63,14 +63,14 @@ fn errors(answer: &Answer) -> Vec<(String, String)> {
 }
 
 /// A request whose body is sent by hand, in HTTP chunks.
-struct Sending {
+pub(crate) struct Sending {
     stream: TcpStream,
 }
 
 // === impl Sending ===
 
 impl Sending {
-    async fn begin(ringback: &Ringback, key: Option<&str>) -> Self {
+    pub(crate) async fn begin(ringback: &Ringback, key: Option<&str>) -> Self {
         let mut stream = TcpStream::connect(ringback.address()).await.unwrap();
         let key = key.map_or_else(String::new, |key| format!("Idempotency-Key: {key}\r\n"));
         let head = format!(
@@ -81,12 +81,12 @@ impl Sending {
         Self { stream }
     }
 
-    async fn send(&mut self, text: &str) {
+    pub(crate) async fn send(&mut self, text: &str) {
         let chunk = format!("{:x}\r\n{text}\r\n", text.len());
         self.stream.write_all(chunk.as_bytes()).await.unwrap();
     }
 
-    async fn end(mut self) -> (u16, Value) {
+    pub(crate) async fn end(mut self) -> (u16, Value) {
         self.stream.write_all(b"0\r\n\r\n").await.unwrap();
         self.answer().await
     }

@@ -7,9 +7,12 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{
-    Backing, Client, Kind, Mode, PATIENCE, Provider, Receiver, Redis, Ringback, Setup, StoreUrl,
-    command, eventually, free_port, key_hash, on_each_store, variable,
+use crate::{
+    faults::{Found, Row},
+    harness::{
+        Backing, Client, Kind, Mode, PATIENCE, Provider, Receiver, Redis, Ringback, Setup,
+        StoreUrl, command, eventually, free_port, key_hash, on_each_store, variable,
+    },
 };
 
 const KEY: &str = "rbk_a-key-that-only-this-test-knows";
@@ -213,6 +216,7 @@ async fn a_process_that_stood_still_goes_on() {
 
 #[tokio::test]
 async fn a_log_that_nobody_reads_holds_nothing_up() {
+    let mut row = Row::begin(22, "log that nobody reads", Kind::Redis, "I1");
     let redis = Redis::start().await;
     let listen = format!("127.0.0.1:{}", free_port());
     let mut command = command();
@@ -236,4 +240,6 @@ async fn a_log_that_nobody_reads_holds_nothing_up() {
     child.wait().unwrap();
     assert_eq!(completed["counts"]["sent"], 3_000, "{completed}");
     assert!(log.len() > 60_000, "only {} bytes were logged, which proves nothing", log.len());
+    row.inject("full pipe");
+    row.end(&Found { messages: 3_000, ..Found::reports(1, 0) }, "");
 }

@@ -61,6 +61,13 @@ impl Client {
         self.post("/v1/batches", &[("idempotency-key", key)], batch.to_string()).await
     }
 
+    /// The same, if anybody answers.
+    pub(crate) async fn try_post_batch_once(&self, key: &str, batch: &Value) -> Option<Answer> {
+        let request = self.request(Method::POST, "/v1/batches").body(batch.to_string());
+        let request = request.header(CONTENT_TYPE, "application/json");
+        read(request.header("idempotency-key", key)).await.ok()
+    }
+
     /// Posts a body, as JSON unless `headers` say otherwise.
     pub(crate) async fn post(
         &self,

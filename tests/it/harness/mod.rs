@@ -10,11 +10,13 @@ mod hosted;
 mod hostile;
 mod names;
 mod provider;
+mod proxy;
 mod ran;
 mod receiver;
 mod redis;
 mod ringback;
 mod sentinels;
+mod stranger;
 mod watched;
 
 use std::{
@@ -35,11 +37,13 @@ pub(crate) use self::{
     hostile::{Habit, Hostile},
     names::{NameServer, Records},
     provider::{Call, Fate, Mode, Provider},
+    proxy::{Proxy, Way, Wire},
     ran::{Ran, run_to_end},
     receiver::{Delivery, Receiver, Reply},
     redis::{Redis, rule},
     ringback::{Ringback, Setup, command, variable},
     sentinels::{SENTINEL_PASSWORD, Sentinels},
+    stranger::Stranger,
     watched::Watched,
 };
 
@@ -101,6 +105,19 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) fn key_hash(key: &str) -> String {
     let hash = digest(&SHA256, key.as_bytes());
     hash.as_ref().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// Changes a limit of one process, such as `--nofile=40`.
+pub(crate) fn limit(what: &str, pid: u32) {
+    let status = Command::new("prlimit").args(["--pid", &pid.to_string(), what]).status().unwrap();
+    assert!(status.success(), "{what}: {status}");
+}
+
+/// A figure of `/proc/<pid>/status`, such as `VmHWM`, in KiB.
+pub(crate) fn memory_kib(pid: u32, key: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.trim_start_matches(':').trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
 /// Sends a signal to one process.

@@ -39,6 +39,8 @@ pub(crate) enum Records {
     Unknown,
     /// No answer at all.
     Silence,
+    /// These addresses, after this long.
+    Late(Duration, Vec<Ipv4Addr>),
 }
 
 #[derive(Default)]
@@ -64,9 +66,16 @@ impl NameServer {
             let mut buffer = [0; 1500];
             while !open.is_over.load(Relaxed) {
                 let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
-                if let Some(answer) = open.answer(&buffer[..length]) {
-                    // Who asked may be gone.
+                let Some((answer, delay)) = open.answer(&buffer[..length]) else { continue };
+                // Who asked may be gone.
+                if delay.is_zero() {
                     let _ = socket.send_to(&answer, from);
+                } else {
+                    let socket = socket.try_clone().unwrap();
+                    thread::spawn(move || {
+                        thread::park_timeout(delay);
+                        let _ = socket.send_to(&answer, from);
+                    });
                 }
             }
         });
@@ -93,13 +102,17 @@ impl Drop for NameServer {
 // === impl Zone ===
 
 impl Zone {
-    /// The answer to a query, if there is to be one.
-    fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
+    /// The answer to a query, if there is to be one, and how long it takes.
+    fn answer(&self, query: &[u8]) -> Option<(Vec<u8>, Duration)> {
         let (name, end) = name(query)?;
         let kind = u16::from_be_bytes(query.get(end..end + 2)?.try_into().ok()?);
         let question = query.get(12..end + 4)?;
-        let (code, records) = match self.records(&name, kind) {
-            Records::Addresses(addresses) => (0, addresses_of(&THE_SAME, &addresses)),
+        let found = self.records(&name, kind);
+        let delay = if let Records::Late(delay, _) = found { delay } else { Duration::ZERO };
+        let (code, records) = match found {
+            Records::Addresses(addresses) | Records::Late(_, addresses) => {
+                (0, addresses_of(&THE_SAME, &addresses))
+            }
             Records::Alias(alias, addresses) => {
                 let alias = encoded(alias);
                 let first = record(&THE_SAME, CNAME, &alias);
@@ -115,7 +128,7 @@ impl Zone {
         answer.extend([0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0]);
         answer.extend(question);
         answer.extend(records.concat());
-        Some(answer)
+        Some((answer, delay))
     }
 
     fn records(&self, name: &str, kind: u16) -> Records {
@@ -123,7 +136,9 @@ impl Zone {
         let mut answers = answers.lock();
         if kind != A {
             return match answers.front() {
-                Some(Records::Addresses(_) | Records::Alias(..)) => Records::Addresses(Vec::new()),
+                Some(Records::Addresses(_) | Records::Alias(..) | Records::Late(..)) => {
+                    Records::Addresses(Vec::new())
+                }
                 other => other.cloned().unwrap_or(Records::Unknown),
             };
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -32,6 +33,8 @@ pub(crate) enum Mode {
     Delay(Duration),
     /// 429 with `Retry-After` until then; accepted afterwards.
     Throttle { until: Instant, retry_after_s: u32 },
+    /// This status until then, which is not final; accepted afterwards.
+    Storm { until: Instant, status: u16 },
     /// 503 this many times for each message; then accepted.
     FailTimes(u32),
     /// This status, which is final, with the provider's own code `E7`.
@@ -108,6 +111,11 @@ impl Provider {
         format!("http://{}/messages", self.hosted.address)
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.hosted.address
+    }
+
     /// Answers in another way from now on.
     pub(crate) fn set(&self, mode: Mode) {
         *self.desk.mode.lock() = mode;
@@ -168,6 +176,9 @@ impl Host for Desk {
         });
         match (mode, fate) {
             (Mode::Throttle { retry_after_s, .. }, Fate::Refused) => throttled(retry_after_s),
+            (Mode::Storm { status, .. }, Fate::Refused) => {
+                answer(StatusCode::from_u16(status).unwrap(), "{}".to_owned())
+            }
             (Mode::Reject(status), _) => {
                 answer(StatusCode::from_u16(status).unwrap(), "{\"code\":\"E7\"}".to_owned())
             }
@@ -186,7 +197,9 @@ impl Host for Desk {
 impl Desk {
     fn decide(&self, mode: Mode, submission: &Submission) -> Fate {
         match mode {
-            Mode::Throttle { until, .. } if Instant::now() < until => Fate::Refused,
+            Mode::Throttle { until, .. } | Mode::Storm { until, .. } if Instant::now() < until => {
+                Fate::Refused
+            }
             Mode::FailTimes(times) => {
                 let mut failures = self.failures.lock();
                 let failed = failures.entry(submission.message_id.clone()).or_default();

@@ -38,10 +38,12 @@ pub(crate) struct Delivery {
     pub(crate) headers: HeaderMap,
     /// The body, byte for byte.
     pub(crate) body: Bytes,
+    /// How it was answered.
+    pub(crate) reply: Reply,
 }
 
 /// How a delivery is answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// With this status.
     Status(u16),
@@ -55,9 +57,10 @@ pub(crate) enum Reply {
     Reset,
 }
 
-#[derive(Default)]
 struct Desk {
     script: Mutex<VecDeque<Reply>>,
+    /// What follows the script.
+    afterwards: Mutex<Reply>,
     deliveries: Mutex<Vec<Delivery>>,
 }
 
@@ -71,8 +74,7 @@ impl Receiver {
 
     /// Starts a receiver that answers the first deliveries as the script says, and 200 afterwards.
     pub(crate) fn scripted(script: impl IntoIterator<Item = Reply>) -> Self {
-        let script = Mutex::new(script.into_iter().collect());
-        let desk = Arc::new(Desk { script, ..Desk::default() });
+        let desk = Desk::following(script);
         Self { hosted: Hosted::start(Arc::clone(&desk)), desk }
     }
 
@@ -86,14 +88,18 @@ impl Receiver {
         address: SocketAddr,
         script: impl IntoIterator<Item = Reply>,
     ) -> Self {
-        let script = Mutex::new(script.into_iter().collect());
-        let desk = Arc::new(Desk { script, ..Desk::default() });
+        let desk = Desk::following(script);
         Self { hosted: Hosted::start_at(Arc::clone(&desk), address), desk }
     }
 
     /// Where callbacks are posted to.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/hooks/sms", self.hosted.address)
+    }
+
+    /// Answers like this from now on, once the script is at its end.
+    pub(crate) fn set(&self, reply: Reply) {
+        *self.desk.afterwards.lock() = reply;
     }
 
     /// The book, in the order of arrival.
@@ -132,13 +138,23 @@ impl Delivery {
 
 // === impl Desk ===
 
+impl Desk {
+    fn following(script: impl IntoIterator<Item = Reply>) -> Arc<Self> {
+        Arc::new(Self {
+            script: Mutex::new(script.into_iter().collect()),
+            afterwards: Mutex::new(Reply::Status(200)),
+            deliveries: Mutex::default(),
+        })
+    }
+}
+
 impl Host for Desk {
     async fn step(&self, request: Whole) -> Step {
         let (head, body) = request.into_parts();
         let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-        let delivery = Delivery { at: Instant::now(), path, headers: head.headers, body };
+        let reply = self.script.lock().pop_front().unwrap_or(*self.afterwards.lock());
+        let delivery = Delivery { at: Instant::now(), path, headers: head.headers, body, reply };
         self.deliveries.lock().push(delivery);
-        let reply = self.script.lock().pop_front().unwrap_or(Reply::Status(200));
         match reply {
             Reply::Status(status) => Step::Answer(response(status)),
             Reply::RetryAfter(status, seconds) => {

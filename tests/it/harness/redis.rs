@@ -2,8 +2,8 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
-    path::Path,
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -19,7 +19,8 @@ const PASSWORD: &str = "hush";
 pub(crate) struct Redis {
     dir: TempDir,
     port: u16,
-    options: Vec<String>,
+    /// How it is started.
+    command: Box<Command>,
     child: Child,
 }
 
@@ -33,18 +34,27 @@ impl Redis {
 
     /// Starts a server with further options, such as `["--maxmemory", "10mb"]`.
     pub(crate) async fn start_with(options: &[&str]) -> Self {
-        let mut redis = Self::spawn_with(options);
+        Self::start_by(Command::new("redis-server"), options).await
+    }
+
+    /// Starts a server by a command that puts its arguments behind `redis-server`.
+    pub(crate) async fn start_by(command: Command, options: &[&str]) -> Self {
+        let mut redis = Self::spawn_by(command, options);
         redis.wait_until_it_answers().await;
         redis
     }
 
     /// Starts one, and does not wait.
     pub(super) fn spawn_with(options: &[&str]) -> Self {
+        Self::spawn_by(Command::new("redis-server"), options)
+    }
+
+    fn spawn_by(mut command: Command, options: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
-        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
-        let child = spawn(dir.path(), port, &options);
-        Self { dir, port, options, child }
+        configure(&mut command, dir.path(), port, options);
+        let child = spawn(&mut command);
+        Self { dir, port, command: Box::new(command), child }
     }
 
     /// Its URL, for `store.url`, as the user that the manual describes.
@@ -62,6 +72,16 @@ impl Redis {
         self.port
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// The number the system knows it by.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as a crash would.
     pub(crate) fn kill(&mut self) {
         // Killing fails only if it has ended already.
@@ -72,8 +92,21 @@ impl Redis {
     /// Starts it again on the same port and the same directory.
     pub(crate) async fn restart(&mut self) {
         self.kill();
-        self.child = spawn(self.dir.path(), self.port, &self.options);
+        self.child = spawn(&mut self.command);
         self.wait_until_it_answers().await;
+    }
+
+    /// The file that it appends to.
+    pub(crate) fn log_of_writes(&self) -> PathBuf {
+        let folder = std::fs::read_dir(self.dir.path().join("appendonlydir")).unwrap();
+        let mut files = folder.map(|entry| entry.unwrap().path());
+        let file = files.find(|path| path.to_string_lossy().ends_with(".incr.aof"));
+        file.expect("a file that is appended to")
+    }
+
+    /// Takes away all that it has kept. It must not run.
+    pub(crate) fn forget_all(&self) {
+        std::fs::remove_dir_all(self.dir.path().join("appendonlydir")).unwrap();
     }
 
     /// Stops it in its tracks: connections stay open, and nothing is answered.
@@ -134,13 +167,15 @@ pub(crate) fn rule() -> String {
     rule.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn spawn(dir: &Path, port: u16, options: &[String]) -> Child {
-    let mut command = Command::new("redis-server");
+fn configure(command: &mut Command, dir: &Path, port: u16, options: &[&str]) {
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--logfile", "log", "--dir"]);
     command.arg(dir);
     command.args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]);
     command.args(["--maxmemory-policy", "noeviction"]).args(options);
     command.args(["--user", "ringback"]).args(rule().split(' '));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+}
+
+fn spawn(command: &mut Command) -> Child {
     command.spawn().expect("redis-server can't be started: scripts/test installs it")
 }

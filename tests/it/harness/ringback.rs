@@ -13,6 +13,9 @@ use super::{Client, PATIENCE, StoreUrl, eventually, free_port, signal};
 /// How much of the log is shown when a test fails, in bytes.
 const LOG_BYTES_SHOWN: usize = 16 * 1024;
 
+/// Where it is to crash.
+const CRASH_AT: &str = "RINGBACK_CRASH_AT";
+
 /// A process to be started.
 pub(crate) struct Setup {
     command: Command,
@@ -45,6 +48,27 @@ impl Setup {
     pub(crate) fn file(self, toml: &str) -> Self {
         std::fs::write(self.config.path(), toml).unwrap();
         self
+    }
+
+    /// Sets a variable of its environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Has it started by another command, which is given the program's path.
+    pub(crate) fn by(mut self, starter: impl FnOnce(&str) -> Command) -> Self {
+        let mut command = starter(self.command.get_program().to_str().unwrap());
+        command.env_clear().args(self.command.get_args());
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        self.command = command;
+        self
+    }
+
+    /// Has it end as by a crash when it passes this point the `times`-th time.
+    pub(crate) fn crash_at(self, point: &str, times: u32) -> Self {
+        self.env(CRASH_AT, &format!("{point}:{times}"))
     }
 
     /// Adds a provider of kind `http` called `carrier`, and makes it the default.
@@ -157,6 +181,14 @@ impl Ringback {
     pub(crate) fn reload(&self, toml: &str) {
         std::fs::write(self.config.path(), toml).unwrap();
         signal("HUP", self.child.id());
+    }
+
+    /// Waits until it has crashed where it was told to, and starts it again, to go on this time.
+    pub(crate) async fn restart_after_its_crash(&mut self) {
+        let status = self.wait_for_exit(PATIENCE).await;
+        assert_eq!(status.code(), None, "it ended by itself");
+        self.command.env_remove(CRASH_AT);
+        self.restart().await;
     }
 
     /// Asks it to stop.
