@@ -6,12 +6,14 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
+    faults::{Bounds, Row, compare},
     harness::{Kind, Mode, PATIENCE, eventually, on_each_store},
     scene::{Scene, accepted, batch, counts, messages, number, numbers, one_report, these, wish},
 };
 
 on_each_store! {
     at_most_once_five_kills_double_nothing
+    at_most_once_no_crash_between_two_steps_doubles_anything
     at_most_once_what_may_have_left_is_not_tried_again
     a_message_that_ends_whoever_sends_it_is_set_aside
     what_a_dead_worker_may_have_sent_is_not_called_canceled
@@ -43,6 +45,7 @@ async fn states(scene: &Scene, id: &str) -> BTreeMap<String, String> {
 async fn at_most_once_five_kills_double_nothing(on: Kind) {
     const KILLS: u64 = 5;
     const MESSAGES: u64 = 20_000;
+    let mut row = Row::begin(1, "killed, at_most_once", on, "I1 I2 I3 I5 I6");
     let mut scene = start(on).await;
     scene.provider.set(Mode::Delay(Duration::from_millis(3)));
     let mut wanted = scene.batch(numbers(0..20_000));
@@ -52,24 +55,48 @@ async fn at_most_once_five_kills_double_nothing(on: Kind) {
         let calls = usize::try_from(3_000 * kill).unwrap();
         eventually("load", LONG, async || (scene.provider.count() >= calls).then_some(())).await;
         scene.ringback.restart().await;
+        row.inject("SIGKILL");
     }
     let complete = one_report(&scene.client, &scene.receiver, &id, LONG).await;
     let (sent, unknown) = (&complete["counts"]["sent"], &complete["counts"]["unknown"]);
     let (sent, unknown) = (sent.as_u64().unwrap(), unknown.as_u64().unwrap());
     let book = scene.provider.taken_in();
     let doubled = book.values().filter(|times| **times > 1).count();
-    println!(
-        "at_most_once, {on:?}: {KILLS} kills within {MESSAGES}: {sent} sent, {unknown} unknown (at \
-         most {} allowed), {doubled} doubled, {} in the provider's book",
-        WINDOW * KILLS,
-        book.len()
-    );
     assert_eq!(doubled, 0);
     assert_eq!(sent + unknown, MESSAGES, "{complete}");
     assert!(unknown <= WINDOW * KILLS, "{unknown} unknown");
     // What is called sent is in the provider's book, and what is not there is unknown.
     for (message, state) in states(&scene, &id).await {
         assert!(state == "unknown" || book.contains_key(&message), "{message} is {state}");
+    }
+    let found = compare(&scene, &[(id, MESSAGES)], Bounds::default()).await;
+    row.end(&found, format!("{unknown} unknown (≤ {})", WINDOW * KILLS));
+}
+
+/// What had ended, or had not been marked, when the process ended is not `unknown`.
+async fn at_most_once_no_crash_between_two_steps_doubles_anything(on: Kind) {
+    const MESSAGES: u64 = 2_000;
+    for (point, times) in [("claimed", 2), ("marked", 3), ("accepted", 700), ("recorded", 10)] {
+        let mut row = Row::begin(2, point, on, "I1 I2 I3 I5 I6");
+        let mut scene = Scene::start_on_with(on, |setup| {
+            setup.set("worker.lease", "1s").crash_at(point, times)
+        })
+        .await;
+        scene.provider.set(Mode::Delay(Duration::from_millis(3)));
+        let mut wanted = scene.batch(numbers(0..2_000));
+        wanted["delivery_guarantee"] = "at_most_once".into();
+        // It may crash before it answers.
+        scene.client.try_post_batch_once("k", &wanted).await;
+        scene.ringback.restart_after_its_crash().await;
+        row.inject("abort, at_most_once");
+        let id = scene.client.post_batch_once("k", &wanted).await.batch_id();
+        let found = compare(&scene, &[(id, MESSAGES)], Bounds::default()).await;
+        let of = |state: &str| found.states.get(state).copied().unwrap_or_default();
+        assert_eq!(of("sent") + of("unknown"), MESSAGES, "{point}: {found:?}");
+        assert!(of("unknown") <= WINDOW, "{point}: {found:?}");
+        // Between a claim and its first mark nothing can have left.
+        assert!(point != "claimed" || of("unknown") <= WINDOW / 2, "{point}: {found:?}");
+        row.end(&found, format!("{} unknown (≤ {WINDOW})", of("unknown")));
     }
 }
 
@@ -108,6 +135,7 @@ async fn at_most_once_what_may_have_left_is_not_tried_again(on: Kind) {
 
 async fn a_message_that_ends_whoever_sends_it_is_set_aside(on: Kind) {
     const POISON: &str = "Hello, poison";
+    let mut row = Row::begin(19, "poison", on, "I1 I2 I3 I5 I6 I10");
     let mut scene = start(on).await;
     scene.provider.set(Mode::HangOn(POISON));
     let mut list: Vec<Value> = numbers(0..300).into_iter().map(Value::from).collect();
@@ -134,18 +162,15 @@ async fn a_message_that_ends_whoever_sends_it_is_set_aside(on: Kind) {
         known = seen(&scene);
         scene.ringback.restart().await;
         deaths += 1;
+        row.inject("death at its submission");
         assert!(deaths <= 20, "it is never set aside");
     };
-    println!("poison, {on:?}: set aside after {deaths} deaths");
     assert_eq!(counts(&complete), these([("sent", 299), ("failed", 1)]));
     let told = scene.client.get(&format!("/v1/batches/{id}/messages/150")).await.json();
     assert_eq!((&told["state"], &told["error"]["code"]), (&json!("failed"), &json!("poison")));
-    let book = scene.provider.taken_in();
-    assert_eq!(book.len(), 300);
-    let others = book.iter().filter(|(message, _)| **message != poison);
-    let repeats: u32 = others.map(|(_, times)| times - 1).sum();
-    println!("{repeats} repeats of others");
-    assert!(repeats <= deaths * 128, "{repeats} repeats");
+    let bounds = Bounds { repeats: deaths * 128, retries: deaths, ..Bounds::default() };
+    let found = compare(&scene, &[(id, 300)], bounds).await;
+    row.end(&found, "set aside, the rest sent");
 }
 
 async fn what_a_dead_worker_may_have_sent_is_not_called_canceled(on: Kind) {

@@ -231,6 +231,7 @@ impl Account {
             lane.slots.add_permits(slots as usize);
             lane.metrics.settled(u64::from(ended));
             if let Some(marked) = marked {
+                crash::point("marked");
                 lane.ring(self.hold.allow(marked));
             }
             self.applied += 1;

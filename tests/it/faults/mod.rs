@@ -133,7 +133,7 @@ async fn scene(on: Kind, settings: impl FnOnce(Setup) -> Setup) -> Scene {
 }
 
 /// Waits for the end of these batches of a scene, and compares.
-async fn compare(scene: &Scene, accepted: &[(String, u64)], bounds: Bounds) -> Found {
+pub(crate) async fn compare(scene: &Scene, accepted: &[(String, u64)], bounds: Bounds) -> Found {
     let Scene { client, provider, receiver, .. } = scene;
     Books { client, providers: &[provider], receiver }.compare(accepted, bounds).await
 }
