@@ -23,8 +23,9 @@ on_each_store! {
 const DEAD: usize = 2_000;
 const LIVE: usize = 200;
 
-/// From the completion to the receiver, for 99 of 100 callbacks.
-const LATENCY_MAX: Duration = Duration::from_millis(100);
+/// From the completion to the receiver, for 99 of 100 callbacks: far less than the dead one's time-out,
+/// and more than a machine that is busy with other tests takes (alone it is some milliseconds).
+const LATENCY_MAX: Duration = Duration::from_millis(500);
 
 async fn a_dead_host_holds_up_nobody(on: Kind) {
     let mut row = Row::begin(26, "a dead receiver with 2,000 callbacks", on, "latency bounded");

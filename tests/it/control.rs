@@ -233,7 +233,7 @@ async fn a_batch_with_a_rate_is_spread_over_time_and_holds_up_no_other(on: Kind)
             assert!(within.count() <= 50 + 7, "more than the rate");
         }
         assert!(took >= Duration::from_millis(1_380), "{took:?}");
-        assert!(took <= Duration::from_millis(2_200), "{took:?}");
+        assert!(took <= Duration::from_secs(4), "{took:?}");
     }
 }
 
