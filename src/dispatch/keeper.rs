@@ -46,9 +46,11 @@ impl Keeper {
         }
     }
 
-    /// Extends every lease, and passes the wishes on.
+    /// Extends every lease that is not lost, and passes the wishes on. One that was given up must run
+    /// out, though its hold may still wait for an answer: others wait for its chunk.
     async fn look(&self) -> Result<(), crate::store::StoreError> {
-        let holds = self.holds();
+        let mut holds = self.holds();
+        holds.retain(|(_, hold)| !hold.is_lost());
         if !holds.is_empty() {
             let holdings: Vec<Holding> = holds.iter().map(|(_, hold)| hold.holding()).collect();
             let sent_at = Instant::now();
