@@ -106,13 +106,21 @@ impl Server {
     }
 
     async fn accept(&self, listener: &TcpListener, shutdown: &CancellationToken) {
+        let mut is_failing = false;
         // The semaphore is never closed, so a place comes in the end.
         while let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
             match listener.accept().await {
-                Ok((stream, _)) => self.serve(stream, place, shutdown.clone()),
+                Ok((stream, _)) => {
+                    is_failing = false;
+                    self.serve(stream, place, shutdown.clone());
+                }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    // Once for a row of failures, not once a try.
+                    if !is_failing {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                    }
+                    is_failing = true;
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
