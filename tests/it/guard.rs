@@ -241,8 +241,9 @@ const GOOD: usize = 200;
 /// The longest attempt.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// From the completion to the good receiver, for 99 of 100 callbacks.
-const LATENCY_MAX: Duration = Duration::from_millis(200);
+/// From the completion to the good receiver, for 99 of 100 callbacks: less than a bad one takes, on a
+/// machine that is busy with other tests.
+const LATENCY_MAX: Duration = Duration::from_millis(800);
 
 /// By how much the process may grow, in KiB.
 const GROWTH_KIB_MAX: u64 = 48 * 1024;

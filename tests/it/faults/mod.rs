@@ -66,9 +66,12 @@ impl Stage {
     async fn on(redis: Redis) -> Self {
         let provider = Provider::start();
         provider.set(Mode::Delay(Duration::from_millis(3)));
-        let api = setup(&redis, &provider).role("api").role("notifier").start().await;
+        let api = setup(&redis, &provider).role("api").role("notifier");
+        // An attempt whose record is lost comes again once its lease is over.
+        let api = api.set("callbacks.timeout", "1s").set("callbacks.schedule", "100ms,1s,1h");
+        let (api, accepted) = (api.start().await, Vec::new());
         let client = api.client();
-        let (receiver, accepted) = (Receiver::start(), Vec::new());
+        let receiver = Receiver::start();
         Self { _api: api, client, provider, receiver, redis, accepted }
     }
 
