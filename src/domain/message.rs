@@ -62,7 +62,7 @@ pub enum MessageState {
 }
 
 /// What is known of a message that is not final yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Open {
     /// Whether an earlier try may have been accepted. Stored first: see
     /// [`record::write_open`](super::record::write_open).

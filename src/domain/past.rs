@@ -19,7 +19,7 @@ pub const LOSSES_MAX: u8 = 3;
 pub const STARTS_MAX: u8 = 3;
 
 /// How far the messages of a chunk may have been started under one lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mark {
     /// Those at places before this one.
     pub upto: u32,
@@ -28,7 +28,7 @@ pub struct Mark {
 }
 
 /// A message that was started alone, under care, and not settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Suspect {
     /// Its place in the chunk.
     pub place: u16,
@@ -37,7 +37,7 @@ pub struct Suspect {
 }
 
 /// What earlier leases of a chunk left behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Past {
     /// Leases that were lost, if any was, since the last one that brought progress.
     pub losses: Option<u8>,

@@ -22,6 +22,7 @@ mod intake;
 mod layers;
 mod licences;
 mod listen;
+mod model;
 mod ndjson;
 mod packed;
 mod process;
