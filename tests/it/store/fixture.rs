@@ -71,7 +71,12 @@ impl Fixture {
 
     /// A store in so many partitions, where there can be several.
     pub(crate) async fn in_partitions(place: &impl StoreUrl, partitions: u16) -> Self {
-        let settings = StoreSettings { partitions: Some(partitions), ..settings(place) };
+        Self::by(place, place, partitions).await
+    }
+
+    /// A store with so many partitions that is reached by `way`, and looked into at `place`.
+    pub(crate) async fn by(way: &impl StoreUrl, place: &impl StoreUrl, partitions: u16) -> Self {
+        let settings = StoreSettings { partitions: Some(partitions), ..settings(way) };
         let store = store::open(&settings, RULES).await.expect("the store");
         let url = place.store_url();
         let raw: Box<dyn Raw> = match url.strip_prefix("embedded:") {
@@ -166,8 +171,16 @@ impl Fixture {
     }
 
     pub(crate) async fn claim_with(&self, nonce: u64) -> Option<Claimed> {
-        let claim = Claim { provider: self.provider.clone(), partition: 0, nonce };
+        self.claim_from(0, nonce).await
+    }
+
+    pub(crate) async fn claim_from(&self, partition: u16, nonce: u64) -> Option<Claimed> {
+        let claim = Claim { provider: self.provider.clone(), partition, nonce };
         self.store.dispatch.claim(&claim).await.expect("a claim")
+    }
+
+    pub(crate) fn partitions(&self) -> u16 {
+        self.store.dispatch.partitions()
     }
 
     pub(crate) async fn settle(&self, settlement: &Settlement) -> Settled {
@@ -241,7 +254,11 @@ pub(crate) fn callback_to(host: &str) -> CallbackSpec {
 }
 
 pub(crate) fn fresh_id() -> BatchId {
-    BatchId::new(UnixMs(1_795_000_000_000), rand::random(), 0)
+    fresh_id_in(0)
+}
+
+pub(crate) fn fresh_id_in(partition: u16) -> BatchId {
+    BatchId::new(UnixMs(1_795_000_000_000), rand::random(), partition)
 }
 
 pub(crate) fn chunks(recipients: &[&str], chunk_size: u16) -> Vec<NewChunk> {
