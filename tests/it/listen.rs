@@ -96,7 +96,8 @@ async fn a_signature_is_judged_and_the_reason_is_told() {
     let holding = |secret: u64| json!({"verdict": "holds", "secret": secret});
     assert_eq!(told[0]["signature"], holding(2));
     assert_eq!(told[1]["signature"], holding(1));
-    let reasons = ["this secret", "6m 40s old", "ahead of this clock", "webhook-id", "this secret"];
+    let reasons =
+        ["this secret", "s old; at most 5m", "ahead of this clock", "webhook-id", "this secret"];
     for (told, reason) in told[2..].iter().zip(reasons) {
         assert_eq!(told["signature"]["verdict"], "does_not_hold", "{told}");
         let given = told["signature"]["reason"].as_str().unwrap();

@@ -121,7 +121,9 @@ impl Redis {
 
     /// The raw answer to a command of plain words, such as `DBSIZE`.
     pub(crate) fn ask(&self, command: &str) -> String {
-        self.try_ask(command, PATIENCE).unwrap()
+        // A busy machine resets a connection now and then before anything was asked.
+        let answer = self.try_ask(command, PATIENCE);
+        answer.or_else(|_| self.try_ask(command, PATIENCE)).unwrap()
     }
 
     /// The same, if there is an answer within `longest`.

@@ -37,8 +37,7 @@ struct Breaks {
 
 impl Way {
     pub(super) async fn to(server: Redis) -> Self {
-        let url = server.url();
-        let address = url.strip_prefix("redis://").unwrap().parse().unwrap();
+        let address = server.address();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let breaks = Arc::<Breaks>::default();
