@@ -3,7 +3,7 @@
 //!
 //! The rate's clock belongs to the batch and moves ahead by each run (GCRA), so that all workers
 //! together never exceed it, at no call of its own. The numbers here are every store's; the steps
-//! are `claim.lua` on Redis and [`next_run`] in one process.
+//! are `claim.lua` on Redis and `next_run` in one process.
 
 use std::time::Duration;
 
