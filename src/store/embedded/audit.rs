@@ -12,8 +12,8 @@ use super::{
     EmbeddedStore, OpenError,
     columns::{self, Id, Word, batch_columns, chunk_key, count, instant, integer, of_key},
     file,
+    readers::Readers,
     step::Step,
-    writer::store_error,
 };
 use crate::{
     domain::{
@@ -29,8 +29,12 @@ use crate::{
     },
 };
 
-/// A store's file, read beside whoever has it open.
-struct Beside(PathBuf);
+/// Reads a store's file, its own or that of whoever has it open.
+pub(super) struct Auditor {
+    readers: Readers,
+    /// The store, unless another process has it: then nothing can be put right.
+    store: Option<Arc<EmbeddedStore>>,
+}
 
 /// Opens the store in this folder for audits that change nothing, also while a process serves from it.
 ///
@@ -42,73 +46,46 @@ pub fn auditor(folder: &Path) -> Result<Arc<dyn Audit>, OpenError> {
         let source = std::io::ErrorKind::NotFound.into();
         return Err(OpenError::Files { path, source });
     }
-    Ok(Arc::new(Beside(path)))
+    Ok(Arc::new(Auditor { readers: Readers::new(path), store: None }))
 }
 
-// === impl Beside ===
+// === impl Auditor ===
 
-impl Beside {
-    async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let path = self.0.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let db = file::open_to_read(&path)?;
-            let moment = db.unchecked_transaction().map_err(|error| store_error(&error))?;
-            work(&moment).map_err(|error| store_error(&error))
-        });
-        read.await
-            .map_err(|error| StoreError::Unexpected(format!("a read ended early: {error}")))?
+impl Auditor {
+    pub(super) fn of(store: &Arc<EmbeddedStore>, file: PathBuf) -> Self {
+        Self { readers: Readers::new(file), store: Some(Arc::clone(store)) }
     }
 }
 
 #[async_trait]
-impl Audit for Beside {
+impl Audit for Auditor {
     async fn batches(&self, account: &str) -> Result<Vec<BatchId>, StoreError> {
         let account = account.to_owned();
-        self.read(move |db| batches(db, &account)).await
+        self.readers.read(move |db| batches(db, &account)).await
     }
 
     async fn notes(&self, id: BatchId) -> Result<Option<Notes>, StoreError> {
-        self.read(move |db| notes(db, id)).await
+        self.readers.read(move |db| notes(db, id)).await
     }
 
     async fn chunks(&self, id: BatchId, from: u32) -> Result<Vec<ChunkNotes>, StoreError> {
-        self.read(move |db| chunks(db, id, from)).await
-    }
-
-    async fn repair(&self, _: BatchId, _: &Notes, _: &Recount) -> Result<bool, StoreError> {
-        Err(StoreError::Unexpected("this store is open for reading only".to_owned()))
-    }
-
-    async fn look_after(&self) -> Result<Vec<Concern>, StoreError> {
-        Ok(Vec::new())
-    }
-}
-
-#[async_trait]
-impl Audit for EmbeddedStore {
-    async fn batches(&self, account: &str) -> Result<Vec<BatchId>, StoreError> {
-        let account = account.to_owned();
-        self.read(move |db| batches(db, &account)).await
-    }
-
-    async fn notes(&self, id: BatchId) -> Result<Option<Notes>, StoreError> {
-        self.read(move |db| notes(db, id)).await
-    }
-
-    async fn chunks(&self, id: BatchId, from: u32) -> Result<Vec<ChunkNotes>, StoreError> {
-        self.read(move |db| chunks(db, id, from)).await
+        self.readers.read(move |db| chunks(db, id, from)).await
     }
 
     async fn repair(&self, id: BatchId, was: &Notes, found: &Recount) -> Result<bool, StoreError> {
+        let Some(store) = &self.store else {
+            let why = "this store is open for reading only".to_owned();
+            return Err(StoreError::Unexpected(why));
+        };
         let (was, found) = (was.clone(), found.clone());
-        self.write(move |step| repair(step, id, &was, &found)).await
+        store.write(move |step| repair(step, id, &was, &found)).await
     }
 
     async fn look_after(&self) -> Result<Vec<Concern>, StoreError> {
-        self.write(look_after).await
+        match &self.store {
+            Some(store) => store.write(look_after).await,
+            None => Ok(Vec::new()),
+        }
     }
 }
 

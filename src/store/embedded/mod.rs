@@ -46,6 +46,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 
+use self::audit::Auditor;
 pub use self::audit::auditor;
 use self::{health::Health, lock::Lock, rates::Rates, readers::Readers, writer::Writer};
 use super::{Doorbell, Store, StoreError, StoreRules, StoreSettings};
@@ -123,10 +124,12 @@ pub async fn open(settings: &StoreSettings, rules: StoreRules) -> Result<Store, 
     let folder = folder.ok_or(OpenError::NoFolder)?.to_owned();
     let (sync_every, doorbell) = (settings.sync_every, Doorbell::default());
     let rung = doorbell.clone();
+    let file = file::path(&folder);
+    let path = file.clone();
     let opened = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
         let lock = Lock::take(&folder)?;
         let db = file::open(&folder, sync_every)?;
-        let file = file::path(&folder);
+        let file = path;
         let health = Arc::<Health>::default();
         let syncer = syncer::start(&file, sync_every, Arc::clone(&health))?;
         let writer = Writer::start(db, lock, syncer, Arc::clone(&health), rung)?;
@@ -150,8 +153,8 @@ pub async fn open(settings: &StoreSettings, rules: StoreRules) -> Result<Store, 
         intake: Arc::clone(&opened) as _,
         reading: Arc::clone(&opened) as _,
         dispatch: Arc::clone(&opened) as _,
-        callbacks: Arc::clone(&opened) as _,
-        audit: opened,
+        audit: Arc::new(Auditor::of(&opened, file)),
+        callbacks: opened,
         doorbell,
     })
 }

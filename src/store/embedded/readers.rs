@@ -29,11 +29,7 @@ impl Readers {
             idle: Arc::default(),
         }
     }
-}
 
-// === impl EmbeddedStore ===
-
-impl EmbeddedStore {
     /// Reads, on a thread that may block. Everything `work` reads is of one moment.
     ///
     /// # Errors
@@ -44,8 +40,8 @@ impl EmbeddedStore {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         // The semaphore is never closed.
-        let place = Arc::clone(&self.readers.places).acquire_owned().await;
-        let (path, idle) = (Arc::clone(&self.readers.path), Arc::clone(&self.readers.idle));
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let (path, idle) = (Arc::clone(&self.path), Arc::clone(&self.idle));
         let read = tokio::task::spawn_blocking(move || {
             let _place = place;
             let found = idle.lock().pop();
@@ -56,6 +52,19 @@ impl EmbeddedStore {
         });
         read.await
             .map_err(|error| StoreError::Unexpected(format!("a read ended early: {error}")))?
+    }
+}
+
+// === impl EmbeddedStore ===
+
+impl EmbeddedStore {
+    /// See [`Readers::read`].
+    pub(super) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.readers.read(work).await
     }
 }
 
