@@ -112,7 +112,7 @@ impl Claimer {
         }
         let now = Instant::now();
         self.lane.close(Wish::Pause, |hold| hold.turn_is_over(now));
-        let enough = self.lane.left() > self.ahead(now) || self.lane.is_full();
+        let enough = self.lane.in_hand() > self.ahead(now) || self.lane.is_full();
         if enough || self.lane.gate.is_closed() {
             return Ok(false);
         }
@@ -185,7 +185,7 @@ impl Claimer {
         if let Some(messages) = self.lane.gate.within(AHEAD) {
             return (messages as usize).min(AHEAD_MAX);
         }
-        let sent = self.claimed.saturating_sub(self.lane.left() as u64);
+        let sent = self.claimed.saturating_sub(self.lane.in_hand() as u64);
         let (before, sent_before) = self.sent_before;
         let elapsed = now.duration_since(before);
         if elapsed >= Duration::from_millis(1) && sent > sent_before {

@@ -197,6 +197,11 @@ impl Hold {
         usize::try_from(marked.saturating_sub(before)).unwrap_or(usize::MAX)
     }
 
+    /// Whether its messages leave at times of their own.
+    pub(super) fn is_paced(&self) -> bool {
+        self.times.is_some()
+    }
+
     /// Whether its messages are given out piecemeal.
     pub(super) fn is_piecemeal(&self) -> bool {
         self.times.is_some() || self.window.is_some()
@@ -204,9 +209,15 @@ impl Hold {
 
     /// How many messages may be taken at `now`.
     pub(super) fn due(&self, now: Instant) -> usize {
-        let due = self.times.as_ref().map_or(usize::MAX, |times| times.lock().due(now));
         let (next, marked) = (self.next.load(Ordering::SeqCst), self.marked.load(Ordering::SeqCst));
-        due.min(usize::try_from(marked.saturating_sub(next)).unwrap_or(usize::MAX))
+        let marked = usize::try_from(marked.saturating_sub(next)).unwrap_or(usize::MAX);
+        self.in_hand(now).min(marked)
+    }
+
+    /// How many messages may be taken at `now`, or as soon as they are marked.
+    pub(super) fn in_hand(&self, now: Instant) -> usize {
+        let due = self.times.as_ref().map_or(usize::MAX, |times| times.lock().due(now));
+        self.left().min(due)
     }
 
     /// The send times that are left.

@@ -63,8 +63,8 @@ pub(super) struct Shared {
     pub(super) slots: Semaphore,
     /// Holds with messages to take, in the order claimed. Senders read it, the claimer adds.
     queue: Mutex<VecDeque<Arc<Hold>>>,
-    /// How many holds in `queue` give their messages out piecemeal. While there are any, senders take
-    /// from all holds in turn.
+    /// How many holds in `queue` give their messages out piecemeal. While there are any, senders look
+    /// through all of them.
     piecemeal: AtomicUsize,
     /// How many more holds may have a window of marked messages.
     shares: AtomicU32,
@@ -151,7 +151,7 @@ impl Shared {
     pub(super) fn take(&self, current: &mut Option<Arc<Hold>>) -> Option<Taken> {
         if self.piecemeal.load(Ordering::Relaxed) > 0 {
             *current = None;
-            return self.take_in_turn();
+            return self.take_piecemeal();
         }
         loop {
             if let Some(hold) = current {
@@ -176,26 +176,30 @@ impl Shared {
         }
     }
 
-    /// The next message of the holds in turn, so that a send time is not missed while another hold is
-    /// emptied.
-    fn take_in_turn(&self) -> Option<Taken> {
+    /// The next message of the first hold that gives one out. While one leaves at times of its own, holds
+    /// take turns, so that its times are not missed while another is emptied; else one after the other,
+    /// so that a settlement has much to say of few.
+    fn take_piecemeal(&self) -> Option<Taken> {
         let mut queue = self.queue.lock();
-        let mut taken = None;
-        for _ in 0..queue.len() {
-            let hold = queue.pop_front()?;
-            taken = hold.take();
-            if hold.left() > 0 {
-                queue.push_back(hold);
-            } else {
-                self.wanted.notify_one();
-                self.settle.notify_one();
-            }
-            if taken.is_some() {
+        let in_turn = queue.iter().any(|hold| hold.is_paced());
+        let mut found = None;
+        for at in 0..queue.len() {
+            if let Some(taken) = queue[at].take() {
+                if in_turn {
+                    queue.rotate_left(at + 1);
+                }
+                found = Some(taken);
                 break;
             }
         }
-        self.count_piecemeal(&queue);
-        taken
+        let held = queue.len();
+        queue.retain(|hold| hold.left() > 0);
+        if queue.len() < held {
+            self.count_piecemeal(&queue);
+            self.wanted.notify_one();
+            self.settle.notify_one();
+        }
+        found
     }
 
     fn count_piecemeal(&self, queue: &VecDeque<Arc<Hold>>) {
@@ -244,6 +248,12 @@ impl Shared {
     pub(super) fn left(&self) -> usize {
         let now = Instant::now();
         self.queue.lock().iter().map(|hold| hold.due(now)).sum()
+    }
+
+    /// How many messages in hand can be taken now, or as soon as they are marked.
+    pub(super) fn in_hand(&self) -> usize {
+        let now = Instant::now();
+        self.queue.lock().iter().map(|hold| hold.in_hand(now)).sum()
     }
 
     /// Whether as many chunks are held as may be: paced ones wait in hand for their times.
