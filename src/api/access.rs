@@ -1,4 +1,4 @@
-//! What a request passes before its handler: is it let in, and may its key do this?
+//! What a request passes before its handler: is it let in, may its key do this, and is it no callback?
 //!
 //! Which call needs which scope is in the table of [`Call`]s. A handler that takes an [`Account`]
 //! gets one only from here, so a call that the table does not have is refused.
@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::request::Parts;
+use http::{HeaderMap, StatusCode, request::Parts};
 
 use super::{
     AppState,
@@ -37,7 +37,7 @@ pub(super) async fn guard(
         Err(problem) => return problem.into_response(),
     };
     let account = caller.account().clone();
-    let allowed = caller.may(scope);
+    let allowed = caller.may(scope).and_then(|()| refuse_callback(call, request.headers()));
     let entry = Entry::begin(&app, call, caller, request.uri());
     let answer = if let Err(problem) = allowed {
         problem.into_response()
@@ -49,6 +49,18 @@ pub(super) async fn guard(
         entry.end(&answer);
     }
     answer
+}
+
+/// Refuses a callback that is sent here, by this service or another one: it could order callbacks, and
+/// those further ones. Only receipts come signed as callbacks are.
+fn refuse_callback(call: &Call, headers: &HeaderMap) -> Result<(), Problem> {
+    let is_callback =
+        ["webhook-id", "webhook-signature"].iter().all(|name| headers.contains_key(*name));
+    if !is_callback || call.change.is_none() || call.path == "/v1/receipts/{provider}" {
+        return Ok(());
+    }
+    let detail = "This is a callback; nothing is changed by one.";
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "callback_loop", detail))
 }
 
 impl FromRequestParts<AppState> for Account {

@@ -185,8 +185,11 @@ fn quota(rate: Rate) -> Option<Quota> {
     Some(Quota::with_period(interval)?.allow_burst(burst))
 }
 
+/// The key of a request that gives one: where there are two, it is not clear which counts.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let (scheme, key) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let (only, None) = (given.next()?, given.next()) else { return None };
+    let (scheme, key) = only.as_bytes().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
 }
 

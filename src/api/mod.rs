@@ -17,6 +17,7 @@ mod day;
 mod digest;
 mod events;
 mod health;
+mod host_header;
 mod hosts;
 mod json;
 mod media;

@@ -4,7 +4,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, response::IntoResponse};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{body::RequestBody, settings::ServerSettings, writing::BoundedWrites};
+use super::{body::RequestBody, host_header, settings::ServerSettings, writing::BoundedWrites};
 
 /// The longest request line and headers, in bytes.
 const HEADERS_BYTES_MAX: usize = 32 * 1024;
@@ -163,7 +163,13 @@ impl Connection {
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
         let Self { router, http, body_timeout, watcher } = self;
         let service = service_fn(move |request: Request<Incoming>| {
-            router.clone().oneshot(RequestBody::bound(request, body_timeout))
+            let (router, request) = (router.clone(), RequestBody::bound(request, body_timeout));
+            async move {
+                match host_header::check(&request) {
+                    Ok(()) => router.oneshot(request).await,
+                    Err(problem) => Ok(problem.into_response()),
+                }
+            }
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection).await {

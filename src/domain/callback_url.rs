@@ -51,6 +51,9 @@ pub enum Forbidden {
     /// Its host is a name with an empty part.
     #[error("the host's name has an empty part")]
     EmptyLabel,
+    /// Its host is a name with a character that no client takes.
+    #[error("the host's name has other characters than letters, digits, \"-\", \"_\" and dots")]
+    NameCharacter,
     /// Its host is a name that only a local network knows.
     #[error(
         "the host's name is a local one; only callbacks.allow_private_networks or \

@@ -17,6 +17,7 @@ mod forms;
 mod guarantee;
 mod guard;
 mod harness;
+mod inputs;
 mod instruments;
 mod intake;
 mod layers;

@@ -16,7 +16,7 @@ on_each_store! {
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 
-async fn packed(encoding: &str, bytes: &[u8]) -> Vec<u8> {
+pub(crate) async fn packed(encoding: &str, bytes: &[u8]) -> Vec<u8> {
     if encoding == "zstd" {
         let mut zstd = ZstdEncoder::new(Vec::new());
         zstd.write_all(bytes).await.unwrap();

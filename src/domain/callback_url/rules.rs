@@ -146,6 +146,10 @@ impl Rules {
         if name.split('.').any(str::is_empty) {
             return Err(Forbidden::EmptyLabel);
         }
+        // The parser takes more of them than the client does.
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+            return Err(Forbidden::NameCharacter);
+        }
         let is_local = match name.rsplit_once('.') {
             None => true,
             Some((_, last)) => matches!(last, "localhost" | "local" | "internal"),

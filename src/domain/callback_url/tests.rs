@@ -168,6 +168,8 @@ fn the_form_is_judged_before_the_host() {
         ("http://a.example@127.0.0.1/".into(), Forbidden::UserInfo),
         ("http://a..example/".into(), Forbidden::EmptyLabel),
         ("http://a.example../".into(), Forbidden::EmptyLabel),
+        ("http://{a}.example/".into(), Forbidden::NameCharacter),
+        ("http://a$.example/".into(), Forbidden::NameCharacter),
         ("http:///".into(), Forbidden::Malformed(url::ParseError::EmptyHost)),
         ("hooks/sms".into(), Forbidden::Malformed(url::ParseError::RelativeUrlWithoutBase)),
         ("http://[::1".into(), Forbidden::Malformed(url::ParseError::InvalidIpv6Address)),
