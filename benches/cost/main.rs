@@ -21,6 +21,7 @@ mod processes;
 mod report;
 mod results;
 mod scale;
+mod slow;
 mod steady;
 mod steering;
 mod watchers;
@@ -71,6 +72,12 @@ const CASES: &[Case] = &[
     ("results", "the 1,000,000 messages of a batch, as lines", BOTH, |on| {
         Box::pin(results::results(on))
     }),
+    (
+        "slow",
+        "requests beside 10,000 idle and 1,000 dripping connections",
+        &[Kind::Embedded],
+        |on| Box::pin(slow::slow(on)),
+    ),
     ("rate", "200/s over three workers", &[Kind::Redis], |_| Box::pin(cases::rate())),
 ];
 
@@ -78,6 +85,12 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "emulator") {
         emulator::run().expect("the emulator");
+        return;
+    }
+    if let [first, address] = arguments.as_slice()
+        && first == "crowd"
+    {
+        tokio::runtime::Runtime::new().expect("a runtime").block_on(slow::crowd(address));
         return;
     }
     // cargo passes flags of its own, such as --bench.

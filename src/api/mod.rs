@@ -29,6 +29,7 @@ mod openapi;
 mod packed;
 mod params;
 mod pings;
+mod places;
 mod problem;
 mod providers;
 mod replays;

@@ -1,8 +1,8 @@
-//! The accept loop: bounded connections, bounded headers, bounded time, and a shutdown that lets
-//! open requests finish. Where it speaks TLS, a handshake has the time that headers have, and its
+//! The accept loop: bounded connections, of which those that do nothing make room for others, bounded
+//! headers, bounded time, and a shutdown that lets open requests finish. Where it speaks TLS, a handshake has the time that headers have, and its
 //! connection's place.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use axum::{Router, response::IntoResponse};
 use http::Request;
@@ -14,14 +14,19 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{body::RequestBody, host_header, settings::ServerSettings, writing::BoundedWrites};
+use super::{
+    body::RequestBody,
+    host_header,
+    places::{Place, Places, UnderWay},
+    settings::ServerSettings,
+    writing::BoundedWrites,
+};
 
 /// The longest request line and headers, in bytes.
 const HEADERS_BYTES_MAX: usize = 32 * 1024;
@@ -35,7 +40,9 @@ const BUFFER_BYTES_MAX: usize = 128 * 1024;
 /// How long open requests may take to finish at a shutdown.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
-/// How long to wait after a connection could not be accepted.
+/// How many connections that only wait make room when the process may open no more, and how long
+/// they have for it.
+const ROOM: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves one listener.
@@ -45,7 +52,7 @@ pub(super) struct Server {
     tls: Option<TlsAcceptor>,
     header_timeout: Duration,
     body_timeout: Duration,
-    places: Arc<Semaphore>,
+    places: Places,
     open: GracefulShutdown,
     /// Ends what is still open once the time to finish is up.
     hard: CancellationToken,
@@ -56,6 +63,7 @@ struct Connection {
     router: Router,
     http: http1::Builder,
     body_timeout: Duration,
+    place: Arc<Place>,
     /// Tells it when the server stops, which waits for it.
     watcher: Watcher,
 }
@@ -70,18 +78,16 @@ impl Server {
             .max_headers(HEADERS_MAX)
             .max_header_size(HEADERS_BYTES_MAX)
             .max_buf_size(BUFFER_BYTES_MAX);
-        // A Semaphore counts further than a u32 on every platform with 64 bits.
-        let connections_max =
-            usize::try_from(settings.connections_max.max(1)).unwrap_or(usize::MAX);
+        let hard = CancellationToken::new();
         Self {
             router,
             http,
             tls: None,
             header_timeout: settings.header_timeout,
             body_timeout: settings.body_timeout,
-            places: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
+            places: Places::new(settings.connections_max, hard.clone()),
             open: GracefulShutdown::new(),
-            hard: CancellationToken::new(),
+            hard,
         }
     }
 
@@ -107,18 +113,18 @@ impl Server {
 
     async fn accept(&self, listener: &TcpListener, shutdown: &CancellationToken) {
         let mut is_failing = false;
-        // The semaphore is never closed, so a place comes in the end.
-        while let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
+        loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     is_failing = false;
-                    self.serve(stream, place, shutdown.clone());
+                    self.serve(stream, self.places.take().await, shutdown.clone());
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
+                    let closed = self.places.make_room(ROOM);
                     // Once for a row of failures, not once a try.
                     if !is_failing {
-                        tracing::warn!(%error, "a connection could not be accepted");
+                        tracing::warn!(%error, closed, "a connection could not be accepted");
                     }
                     is_failing = true;
                     sleep(ACCEPT_PAUSE).await;
@@ -127,7 +133,7 @@ impl Server {
         }
     }
 
-    fn serve(&self, stream: TcpStream, place: OwnedSemaphorePermit, shutdown: CancellationToken) {
+    fn serve(&self, stream: TcpStream, place: Arc<Place>, shutdown: CancellationToken) {
         // Answers are written whole; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         let stream = BoundedWrites::new(stream, self.body_timeout);
@@ -135,6 +141,7 @@ impl Server {
             router: self.router.clone(),
             http: self.http.clone(),
             body_timeout: self.body_timeout,
+            place: Arc::clone(&place),
             watcher: self.open.watcher(),
         };
         let (tls, header_timeout) = (self.tls.clone(), self.header_timeout);
@@ -148,11 +155,7 @@ impl Server {
                 None => {}
             }
         };
-        let hard = self.hard.clone();
-        tokio::spawn(async move {
-            let _place = place;
-            hard.run_until_cancelled(served).await;
-        });
+        tokio::spawn(async move { place.end().run_until_cancelled(served).await });
     }
 }
 
@@ -161,14 +164,17 @@ impl Server {
 impl Connection {
     /// Answers the requests that come by `stream`, until it is closed or the server stops.
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-        let Self { router, http, body_timeout, watcher } = self;
+        let Self { router, http, body_timeout, place, watcher } = self;
         let service = service_fn(move |request: Request<Incoming>| {
             let (router, request) = (router.clone(), RequestBody::bound(request, body_timeout));
+            let place = Arc::clone(&place);
             async move {
-                match host_header::check(&request) {
-                    Ok(()) => router.oneshot(request).await,
-                    Err(problem) => Ok(problem.into_response()),
-                }
+                place.work().await;
+                let answer = match host_header::check(&request) {
+                    Ok(()) => router.oneshot(request).await?,
+                    Err(problem) => problem.into_response(),
+                };
+                Ok::<_, Infallible>(UnderWay::answer(answer, place))
             }
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
@@ -191,6 +197,7 @@ mod tests {
     };
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
+        sync::Semaphore,
         task::JoinHandle,
     };
 
@@ -220,14 +227,18 @@ mod tests {
     }
 
     async fn start(connections_max: u32) -> Running {
+        start_with(connections_max, Duration::from_millis(300)).await
+    }
+
+    async fn start_with(connections_max: u32, patience: Duration) -> Running {
         let settings = ServerSettings {
             listen: ([127, 0, 0, 1], 0).into(),
             public_url: None,
             body_bytes_max: BODY_BYTES_MAX,
             unpacked_bytes_max: BODY_BYTES_MAX,
             metrics_listen: None,
-            header_timeout: Duration::from_millis(300),
-            body_timeout: Duration::from_millis(300),
+            header_timeout: patience,
+            body_timeout: patience,
             connections_max,
             tls: None,
         };
@@ -369,13 +380,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_beyond_the_bound_waits_for_a_place() {
-        let running = start(1).await;
-        let _first = running.connect().await;
+    async fn a_connection_beyond_the_bound_takes_the_place_of_one_that_waits() {
+        let running = start_with(2, SOON * 10).await;
+        let mut working = running.connect().await;
+        working
+            .write_all(b"POST /take HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+            .await
+            .unwrap();
+        // Once the server asks for the body, the request is under way.
+        let mut asked = [0; 25];
+        timeout(SOON, working.read_exact(&mut asked)).await.unwrap().unwrap();
         let head =
             "POST /take HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-        // The first one sends nothing, and its place is free once its time is up.
-        assert_eq!(running.ask(head).await.0, 200);
+        for begun in ["", "POST /take HT", "POST /take HTTP/1.1\r\nHost:"] {
+            let mut idle = running.connect().await;
+            idle.write_all(begun.as_bytes()).await.unwrap();
+            assert_eq!(running.ask(head).await.0, 200);
+            // Nothing was asked, so there is no answer.
+            let end = timeout(SOON, idle.read(&mut asked)).await.unwrap();
+            assert_eq!(end.unwrap_or(0), 0, "{begun}");
+        }
+        working.write_all(b"ok").await.unwrap();
+        assert_eq!(answer(&mut working).await.0, 200);
     }
 
     #[tokio::test]

@@ -1,10 +1,10 @@
 //! The parts of a process, made from settings and a store, and started by role.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use async_trait::async_trait;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::{
     Roles,
@@ -26,6 +26,10 @@ use crate::{
 
 /// How long an upload lives without another piece of it.
 const UPLOAD_LEASE: Duration = Duration::from_secs(5);
+
+/// How many connections wait to be accepted at most; the system may allow less. A client beyond that
+/// tries again after a second.
+const BACKLOG: u32 = 8192;
 
 /// What the parts are made from.
 pub(super) struct Parts {
@@ -124,7 +128,7 @@ impl Parts {
         if roles.api {
             let certificate = self.settings.server.tls.as_ref().map(Certificate::load);
             self.certificate = certificate.transpose()?.map(Arc::new);
-            let listener = listen("server.listen", self.settings.server.listen).await?;
+            let listener = listen("server.listen", self.settings.server.listen)?;
             // What was port 0 has a number now, and links in answers and callbacks need it.
             self.settings.server.listen = listener.local_addr()?;
             if self.settings.accounts.is_empty() {
@@ -137,7 +141,7 @@ impl Parts {
             });
         }
         if let Some(address) = self.settings.server.metrics_listen {
-            let listener = listen("server.metrics_listen", address).await?;
+            let listener = listen("server.metrics_listen", address)?;
             let (api, soft) = (self.api(signers)?, shutdown.soft.clone());
             running.spawn(async move {
                 let served = api::serve_metrics(api, listener, soft).await;
@@ -241,10 +245,18 @@ impl Pings for ApiPings {
     }
 }
 
-async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await;
+fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = bind(address);
     let listener = listener.with_context(|| format!("{key}: can't listen on {address}"))?;
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(address = %address, "listening ({key})");
     Ok(listener)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // The port of a process that has just ended is free. (On Windows this would mean another thing.)
+    socket.set_reuseaddr(cfg!(unix))?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }

@@ -32,6 +32,7 @@ mod scene;
 mod send;
 mod servers;
 mod signing;
+mod slow;
 mod store;
 mod tls;
 mod watching;

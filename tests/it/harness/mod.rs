@@ -6,6 +6,7 @@ mod authority;
 mod backing;
 mod client;
 mod cluster;
+mod crowd;
 mod hosted;
 mod hostile;
 mod names;
@@ -34,6 +35,7 @@ pub(crate) use self::{
     backing::{Backing, Kind, StoreUrl},
     client::{Answer, Client},
     cluster::Cluster,
+    crowd::{Crowd, Held, Manner},
     hostile::{Habit, Hostile},
     names::{NameServer, Records},
     provider::{Call, Fate, Mode, Provider},

@@ -78,6 +78,20 @@ impl Setup {
             .set("default_provider", "carrier")
     }
 
+    /// Lets the process have so many files open, sockets included; as many as it may if nothing is said.
+    pub(crate) fn files_max(mut self, files: Option<u32>) -> Self {
+        let limit = files.map_or_else(|| "$(ulimit -H -n)".to_owned(), |files| files.to_string());
+        let mut limited = Command::new("/bin/sh");
+        limited.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+        // The shell becomes the program, so that its number is the program's.
+        limited.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
+        limited.arg(self.command.get_program()).args(self.command.get_args());
+        let variables = self.command.get_envs();
+        limited.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+        self.command = limited;
+        self
+    }
+
     /// Gives the process this role; without any it has all.
     pub(crate) fn role(mut self, role: &'static str) -> Self {
         self.roles.push(role);
