@@ -16,6 +16,8 @@ mod create;
 mod day;
 mod digest;
 mod events;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod health;
 mod host_header;
 mod hosts;

@@ -14,6 +14,8 @@ mod dispatch;
 mod doorbell;
 pub mod embedded;
 mod event_body;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod intake;
 pub mod pace;
 mod reading;

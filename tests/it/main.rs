@@ -14,6 +14,7 @@ mod demo;
 mod events;
 mod faults;
 mod forms;
+mod fuzz;
 mod guarantee;
 mod guard;
 mod harness;

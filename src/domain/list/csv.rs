@@ -43,8 +43,12 @@ pub(crate) struct CsvReader {
 
 impl CsvReader {
     pub(crate) fn new(needs: Needs) -> Self {
+        let mut core = csv_core::Reader::new();
+        // It would drop a byte order mark that its first input begins with, whole, and no other one. An
+        // empty line is its first input, so what it reads does not depend on where pieces end.
+        core.read_field(b"\n", &mut []);
         Self {
-            core: csv_core::Reader::new(),
+            core,
             needs,
             header: None,
             at: Place::START,
@@ -286,6 +290,7 @@ mod tests {
         for (list, told) in [
             (&b""[..], "1:1: the list is empty"),
             (b"\r\n\n", "1:1: the list is empty"),
+            (b"\xef\xbb\xbfto\n", "1:1: the header has no column `to`, but `\u{feff}to` (commas"),
             (b"phone,name\n", "1:1: the header has no column `to`, but `phone`, `name`"),
             (b"to,name,to\n", "1:9: `to`: the header has two columns of this name"),
             (b"to,name, name\n", "1:9: `name`: the header has two columns"),
