@@ -30,6 +30,7 @@ mod packed;
 mod process;
 mod samples;
 mod scene;
+mod segments;
 mod send;
 mod servers;
 mod signing;

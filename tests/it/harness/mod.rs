@@ -10,6 +10,7 @@ mod crowd;
 mod hosted;
 mod hostile;
 mod names;
+mod oracle;
 mod provider;
 mod proxy;
 mod ran;
@@ -38,6 +39,7 @@ pub(crate) use self::{
     crowd::{Crowd, Held, Manner},
     hostile::{Habit, Hostile},
     names::{NameServer, Records},
+    oracle::Oracle,
     provider::{Call, Fate, Mode, Provider},
     proxy::{Proxy, Way, Wire},
     ran::{Ran, run_to_end},

@@ -3,17 +3,11 @@
 //!
 //! The ones in Python and JavaScript are installed by `scripts/oracles` and given a case a line.
 
-use std::{
-    io::Write,
-    path::PathBuf,
-    process::{Command, Stdio},
-};
-
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use crate::harness::Delivery;
+use crate::harness::{Delivery, Oracle as Program};
 
 /// A callback, and what to check it with.
 #[derive(Clone)]
@@ -44,16 +38,8 @@ impl Oracle {
     pub(super) fn judge(self, cases: &[Case]) -> Vec<bool> {
         match self {
             Self::Rust => cases.iter().map(Case::is_accepted_here).collect(),
-            Self::Python => {
-                let mut python = Command::new(installed("python/bin/python"));
-                python.arg(program("verify.py"));
-                judged_by(python, cases)
-            }
-            Self::Node => {
-                let mut node = Command::new("node");
-                node.arg(program("verify.mjs")).arg(installed("node"));
-                judged_by(node, cases)
-            }
+            Self::Python => judged_by(Program::python("verify.py"), cases),
+            Self::Node => judged_by(Program::node("verify.mjs"), cases),
         }
     }
 }
@@ -114,29 +100,7 @@ fn flipped_signature(signature: &str) -> String {
     format!("{version},{}", STANDARD.encode(bytes))
 }
 
-fn judged_by(mut command: Command, cases: &[Case]) -> Vec<bool> {
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.unwrap_or_else(|error| {
-        panic!("{command:?} can't be started ({error}): scripts/oracles installs what it needs")
-    });
-    let mut input = child.stdin.take().unwrap();
-    for case in cases {
-        // One that has ended already says why on its stderr.
-        let _ = writeln!(input, "{}", case.json());
-    }
-    drop(input);
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let verdicts: Vec<bool> = said.lines().map(|line| line == "accepted").collect();
-    let is_whole = output.status.success() && verdicts.len() == cases.len();
-    assert!(is_whole, "{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
-    verdicts
-}
-
-fn program(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests/oracles", name].iter().collect()
-}
-
-fn installed(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "target/oracles", name].iter().collect()
+fn judged_by(program: Program, cases: &[Case]) -> Vec<bool> {
+    let verdicts = program.answers(cases.iter().map(Case::json));
+    verdicts.iter().map(|line| line == "accepted").collect()
 }
