@@ -81,6 +81,7 @@ pub(super) fn described(metrics_at: MetricsAt) -> OpenApiRouter<AppState> {
     let router = OpenApiRouter::with_openapi(openapi::empty())
         .routes(routes!(create::submit, batches::list))
         .routes(routes!(batches::get, batches::amend, batches::erase))
+        .routes(routes!(create::estimated::estimate))
         .routes(routes!(watch::events))
         .routes(routes!(batches::cancel))
         .routes(routes!(batches::pause))

@@ -2,11 +2,15 @@
 //!
 //! A body comes in one of two ways, `whole` or `streamed`; of a `form` it is the table that is streamed.
 //! All go the same way: the reader cuts chunks, `upload` brings them into the store, and the seal accepts the batch.
+//! `estimated` reads the same, and only counts what is in the chunks.
 
+mod coming;
+pub(super) mod estimated;
 mod form;
 mod head;
 mod retried;
 mod streamed;
+mod tally;
 mod whole;
 
 use std::{sync::Arc, time::Duration};
@@ -19,7 +23,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode, header::LOCATION};
 use tokio::time::timeout;
 
-use self::head::{Form, Head};
+use self::coming::{Coming, Way};
 use super::{
     App, AppState,
     auth::Account,
@@ -126,26 +130,11 @@ pub(super) async fn submit(
     account: Account,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    let Head { form, packing, key } = Head::read(&parts.headers)?;
-    let known: &[&str] = if form == Form::Table { &["settings"] } else { &[] };
-    let query = Query::parse(&parts.uri, known)?;
-    let server = &app.api.server;
-    let bytes_max = app.settings_of(&account).and_then(|of| of.body_bytes_max).unwrap_or(u64::MAX);
-    let received = match form {
-        Form::Whole => {
-            let bytes_max = server.body_bytes_max.min(bytes_max);
-            let body = packing.unpack(body, bytes_max);
-            whole::receive(&app, &account, key, body, bytes_max).await?
-        }
-        Form::Lines | Form::Table => {
-            let settings = (form == Form::Table).then(|| settings(&query)).transpose()?;
-            let body = packing.unpack(body, server.unpacked_bytes_max.min(bytes_max));
-            streamed::receive(&app, &account, key, settings, body, bytes_max).await?
-        }
-        Form::Parts(boundary) => {
-            let (settings, table) = form::read(body, &boundary).await?;
-            streamed::receive(&app, &account, key, Some(&settings), table, bytes_max).await?
+    let Coming { key, way, body, bytes_max } = Coming::read(&app, &account, request).await?;
+    let received = match way {
+        Way::Whole => whole::receive(&app, &account, key, body, bytes_max).await?,
+        Way::Lines | Way::Table(_) => {
+            streamed::receive(&app, &account, key, way.settings(), body, bytes_max).await?
         }
     };
     answer(&app, &account, received).await
@@ -209,14 +198,6 @@ async fn answer(app: &App, account: &Account, received: Received) -> Result<Resp
     }
 }
 
-/// The batch of a table.
-fn settings<'q>(query: &'q Query<'_>) -> Result<&'q [u8], Problem> {
-    query.text("settings").map(str::as_bytes).ok_or_else(|| {
-        let detail = "with text/csv this is the batch without its recipients, as JSON";
-        Query::refuse("settings", "missing", detail)
-    })
-}
-
 // === impl App ===
 
 impl App {
@@ -230,6 +211,7 @@ impl App {
                 .settings_of(account)
                 .and_then(|of| of.recipients_max)
                 .unwrap_or(u32::MAX),
+            counts_invalid: false,
             callbacks: &self.api.callback_rules,
             now: self.api.clock.now(),
         }

@@ -73,7 +73,7 @@ use self::{
 };
 use crate::{
     clock::Clock,
-    domain::{callback_url, signing_key::PublicKey, units::Rate},
+    domain::{callback_url, price::Price, signing_key::PublicKey, units::Rate},
     store::Store,
     telemetry::Metrics,
 };
@@ -120,6 +120,8 @@ pub struct ProviderFacts {
     pub rate: Option<Rate>,
     /// The most open exchanges of one process.
     pub max_in_flight: u32,
+    /// What a segment costs.
+    pub price_per_segment: Option<Price>,
 }
 
 /// What handlers share.

@@ -3,6 +3,7 @@
 //! Shapes only. They are also where the published `OpenAPI` document comes from, so every field's
 //! description here is what users read there.
 
+mod estimate;
 mod event;
 mod provider;
 mod submit;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+pub use estimate::{Cost, Encodings, Estimate, Unsendable};
 pub use event::{
     CallbackList, EventCallback, EventList, EventResource, EventType, ReplayCallbacks, ReplayState,
     ReplayedEvent, TestCallback, TestedCallback,

@@ -28,6 +28,7 @@ use self::{
     recipients::Sink,
 };
 pub(super) use self::{
+    duplicates::Numbers,
     lines::{LINE_BYTES_MAX, begin},
     recipients::Rest,
     rows::Rows,
@@ -56,6 +57,8 @@ pub(super) struct Rules<'a> {
     pub(super) chunk_size: u16,
     /// The most recipients in a batch of this account.
     pub(super) recipients_max: u32,
+    /// Whether invalid recipients are only counted, whatever the submission asks for.
+    pub(super) counts_invalid: bool,
     /// Where callbacks may go.
     pub(super) callbacks: &'a callback_url::Rules,
     /// The time of day.

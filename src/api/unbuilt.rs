@@ -13,7 +13,6 @@ use super::{AppState, auth::Account, problem::Problem};
 /// The routes of these calls.
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
-        .route("/v1/estimate", post(with_key))
         .route("/v1/receipts/{provider}", post(with_key))
         .route("/docs", get(without_key))
         .route("/", get(without_key))

@@ -208,6 +208,7 @@ impl Parts {
                 kind: provider.kind(),
                 rate: provider.common.rate,
                 max_in_flight: provider.common.max_in_flight,
+                price_per_segment: provider.common.price_per_segment,
             };
             (name.clone(), facts)
         });

@@ -172,6 +172,15 @@ pub fn offsets(recipients: &[u8], messages: usize) -> Vec<u32> {
     }
 }
 
+/// The entries of packed `recipients`, one after the other, up to the first that can't be read.
+pub fn entries(mut recipients: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+    std::iter::from_fn(move || {
+        let (entry, rest) = postcard::take_from_bytes(recipients).ok()?;
+        recipients = rest;
+        Some(entry)
+    })
+}
+
 /// The entry that begins at `offset`; an empty one if none can be read there.
 #[must_use]
 pub fn entry_at(recipients: &[u8], offset: u32) -> Entry<'_> {
@@ -241,6 +250,7 @@ mod tests {
             assert_eq!(entry_at(&chunk.recipients, *offset), *entry);
         }
         assert_eq!(entry_at(&chunk.recipients, offsets[3]), Entry::default());
+        assert!(super::entries(&chunk.recipients).eq(entries));
     }
 
     #[test]

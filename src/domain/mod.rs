@@ -15,6 +15,7 @@ pub(crate) mod list;
 pub mod message;
 pub mod outcome;
 pub mod past;
+pub mod price;
 pub mod quiet_hours;
 pub mod recipient;
 pub mod record;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{
     ids::MessageId,
     outcome::Outcome,
+    price::Price,
     retry::RetryPolicy,
     units::{Rate, span},
 };
@@ -63,6 +64,9 @@ pub struct CommonSettings {
     /// The sender of batches that give none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// What a segment costs, for estimates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price_per_segment: Option<Price>,
 }
 
 /// See [`RetryPolicy`].
@@ -95,6 +99,7 @@ impl Default for CommonSettings {
             timeout: Duration::from_secs(10),
             retry: RetrySettings::default(),
             from: None,
+            price_per_segment: None,
         }
     }
 }

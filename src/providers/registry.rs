@@ -16,7 +16,8 @@ const KINDS: [Registration; 2] =
     [Registration::of::<MockSettings>(), Registration::of::<HttpSettings>()];
 
 /// The keys every kind has, besides `kind`.
-const COMMON_KEYS: [&str; 5] = ["rate", "max_in_flight", "timeout", "retry", "from"];
+const COMMON_KEYS: [&str; 6] =
+    ["rate", "max_in_flight", "timeout", "retry", "from", "price_per_segment"];
 
 /// The most open exchanges a process may be allowed.
 const MAX_IN_FLIGHT_MAX: u32 = 100_000;
@@ -306,6 +307,10 @@ mod tests {
             ("kind = \"http\"", "`url` is missing"),
             ("kind = \"mock\"\nrate = \"fast\"", "the value of `rate` is wrong: not a rate"),
             ("kind = \"mock\"\nmax_in_flight = \"many\"", "the value of `max_in_flight` is wrong"),
+            (
+                "kind = \"mock\"\nprice_per_segment = \"0.0079\"",
+                "the value of `price_per_segment` is wrong: not a price",
+            ),
             ("kind = \"mock\"\nlatency = \"soon\"", "the value of `latency` is wrong"),
             ("kind = \"mock\"\nretry = { attemptss = 1 }", "attemptss"),
         ];
@@ -361,6 +366,7 @@ mod tests {
         let common = CommonSettings {
             rate: "1/s".parse().ok(),
             from: Some("+15550001111".into()),
+            price_per_segment: "0.0079 USD".parse().ok(),
             ..CommonSettings::default()
         };
         let shown = serde_json::to_value(common).unwrap();

@@ -30,7 +30,7 @@ on_each_store! {
 }
 
 /// Every path that is in the document, and the methods of each.
-const PATHS: [(&str, &[&str]); 23] = [
+const PATHS: [(&str, &[&str]); 24] = [
     ("/.well-known/webhook-keys", &["get"]),
     ("/healthz", &["get"]),
     ("/metrics", &["get"]),
@@ -50,6 +50,7 @@ const PATHS: [(&str, &[&str]); 23] = [
     ("/v1/callbacks", &["get"]),
     ("/v1/callbacks/replay", &["post"]),
     ("/v1/callbacks/test", &["post"]),
+    ("/v1/estimate", &["post"]),
     ("/v1/events", &["get"]),
     ("/v1/providers", &["get"]),
     ("/v1/providers/{name}/pause", &["post"]),
@@ -622,10 +623,8 @@ async fn what_is_not_built_yet_says_so() {
     for path in ["/", "/docs"] {
         answers.push((path.to_owned(), client.get(path).await));
     }
-    for path in ["/v1/estimate", "/v1/receipts/carrier"] {
-        let answer = client.post(path, &[], "{}").await;
-        answers.push((path.to_owned(), answer));
-    }
+    let path = "/v1/receipts/carrier";
+    answers.push((path.to_owned(), client.post(path, &[], "{}").await));
     for (path, answer) in answers {
         assert_eq!(
             (answer.status, &problem(&answer)["code"]),

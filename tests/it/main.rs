@@ -11,6 +11,7 @@ mod cli_remote;
 mod control;
 mod delivery;
 mod demo;
+mod estimate;
 mod events;
 mod faults;
 mod forms;

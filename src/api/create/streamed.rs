@@ -28,7 +28,7 @@ use crate::{
 
 /// How much is read in one go before other tasks have their turn, in bytes: well below a
 /// millisecond's work.
-const SLICE_BYTES: usize = 32 * 1024;
+pub(super) const SLICE_BYTES: usize = 32 * 1024;
 
 /// A batch on its way from the socket into the store.
 struct Stream<'a> {
@@ -101,7 +101,7 @@ pub(super) async fn receive(
 }
 
 /// The first line without its end, and what came with it. One that is too long is cut off.
-async fn first_line(pieces: &mut Pieces) -> Result<(Vec<u8>, Bytes), Problem> {
+pub(super) async fn first_line(pieces: &mut Pieces) -> Result<(Vec<u8>, Bytes), Problem> {
     let mut line = Vec::new();
     while line.len() <= LINE_BYTES_MAX {
         let Some(mut piece) = pieces.next().await? else { break };

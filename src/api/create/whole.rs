@@ -16,7 +16,7 @@ use crate::api::{
 };
 
 /// The longest body that is read in place, in bytes; longer ones are read on a blocking thread.
-const INLINE_BYTES_MAX: usize = 64 * 1024;
+pub(super) const INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// What was made of a request's body.
 struct Work {

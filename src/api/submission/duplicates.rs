@@ -14,7 +14,7 @@ use crate::domain::recipient::Recipient;
 const RECENT_MAX: usize = 500_000;
 
 /// The numbers of a batch so far.
-pub(super) struct Numbers {
+pub(in crate::api) struct Numbers {
     recent: HashSet<u64>,
     /// How many are kept in memory.
     recent_max: usize,
@@ -25,7 +25,7 @@ pub(super) struct Numbers {
 // === impl Numbers ===
 
 impl Numbers {
-    pub(super) fn new() -> Self {
+    pub(in crate::api) fn new() -> Self {
         Self { recent: HashSet::new(), recent_max: RECENT_MAX, scratch: None }
     }
 
@@ -33,7 +33,7 @@ impl Numbers {
     ///
     /// # Errors
     /// If the scratch file can't be used.
-    pub(super) fn add(&mut self, to: &str) -> rusqlite::Result<bool> {
+    pub(in crate::api) fn add(&mut self, to: &str) -> rusqlite::Result<bool> {
         let Some(number) = number(to) else { return Ok(true) };
         if self.recent.contains(&number) || self.is_in_scratch(number)? {
             return Ok(false);

@@ -30,6 +30,7 @@ pub(super) struct Sink {
     chunker: Chunker,
     chunks: Vec<NewChunk>,
     recipients_max: u32,
+    counts_invalid: bool,
     /// The pointers of the first invalid ones.
     first_invalid: Vec<String>,
     /// The numbers so far, if duplicates are to be left out.
@@ -87,6 +88,7 @@ impl Sink {
             chunker: Chunker::new(rules.chunk_size),
             chunks: Vec::new(),
             recipients_max: rules.recipients_max,
+            counts_invalid: rules.counts_invalid,
             first_invalid: Vec::new(),
             numbers: (duplicates == Duplicates::Skip).then(Numbers::new),
             skipped: 0,
@@ -120,7 +122,8 @@ impl Sink {
     /// # Errors
     /// [`Refusal::InvalidRecipients`].
     pub(super) fn judge_invalid(&self, on_invalid: OnInvalid) -> Result<(), Refusal> {
-        if self.invalid() == 0 || on_invalid == OnInvalid::FailMessage {
+        let is_fine = self.invalid() == 0 || on_invalid == OnInvalid::FailMessage;
+        if is_fine || self.counts_invalid {
             return Ok(());
         }
         let error = |pointer: &String| FieldError {

@@ -35,6 +35,7 @@ fn rules(providers: &BTreeMap<String, ProviderFacts>) -> Rules<'_> {
         default_provider: "mock",
         chunk_size: 500,
         recipients_max: u32::MAX,
+        counts_invalid: false,
         callbacks: &PUBLIC,
         now: NOW,
     }

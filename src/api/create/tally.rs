@@ -1,0 +1,191 @@
+//! What messages come to that are not sent: each is judged and rendered as a worker would, and only
+//! counted. The memory is the same for any number of them.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    api::{
+        model::{Encodings, Unsendable},
+        submission::Numbers,
+    },
+    domain::{
+        batch::BatchSpec,
+        chunk::{Entry, NewChunk, entries},
+        encoding::{Encoding, Size},
+        message::FinalState,
+        template::{RenderError, Template},
+    },
+};
+
+/// How many indexes are told of messages that can't be sent.
+const INDEXES_MAX: usize = 100;
+
+/// Messages as they are counted.
+pub(super) struct Tally {
+    /// `None` if the body can't be compiled; such bodies are refused before.
+    template: Option<Template>,
+    /// The batch's own variables.
+    variables: BTreeMap<String, String>,
+    /// The text in hand.
+    text: String,
+    numbers: Numbers,
+    pub(super) counted: Counted,
+}
+
+/// What was counted. Each message is in one of the encodings, or can't be sent for one reason.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) messages: u64,
+    pub(super) segments: u64,
+    pub(super) encodings: Encodings,
+    pub(super) invalid: Unsendable,
+    pub(super) duplicates: u64,
+    pub(super) lack_variables: Unsendable,
+    pub(super) too_long: Unsendable,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    pub(super) fn new(spec: &BatchSpec) -> Self {
+        Self {
+            template: Template::compile(spec.body.as_str()).ok(),
+            variables: spec.variables.clone(),
+            text: String::new(),
+            numbers: Numbers::new(),
+            counted: Counted::default(),
+        }
+    }
+
+    /// Counts the messages of a chunk. It may wait for the disk.
+    ///
+    /// # Errors
+    /// If the numbers so far can't be kept, to compare further ones with.
+    pub(super) fn add(&mut self, chunk: &NewChunk) -> rusqlite::Result<()> {
+        let all = std::iter::zip(&chunk.states, entries(&chunk.recipients));
+        for (index, (state, entry)) in std::iter::zip(chunk.first.., all) {
+            self.counted.messages += 1;
+            if *state == FinalState::Failed as u8 {
+                self.counted.invalid.add(index);
+                continue;
+            }
+            if !self.numbers.add(entry.to)? {
+                self.counted.duplicates += 1;
+            }
+            self.render(index, &entry);
+        }
+        Ok(())
+    }
+
+    fn render(&mut self, index: u32, entry: &Entry<'_>) {
+        let Self { template, variables, text, counted, .. } = self;
+        let Some(template) = template else { return };
+        let default = |name: &str| variables.get(name).map(String::as_str);
+        match template.render(text, |name| entry.variable(name).or_else(|| default(name))) {
+            Ok(()) => {
+                let Size { encoding, segments, .. } = Size::of(text);
+                counted.segments += segments;
+                match encoding {
+                    Encoding::Gsm7 => counted.encodings.gsm7 += 1,
+                    Encoding::Ucs2 => counted.encodings.ucs2 += 1,
+                }
+            }
+            Err(RenderError::Missing(_)) => counted.lack_variables.add(index),
+            Err(RenderError::TooLong) => counted.too_long.add(index),
+        }
+    }
+}
+
+// === impl Counted ===
+
+impl Counted {
+    /// The messages that would be sent.
+    pub(super) fn sendable(&self) -> u64 {
+        self.encodings.gsm7 + self.encodings.ucs2
+    }
+}
+
+// === impl Unsendable ===
+
+impl Unsendable {
+    fn add(&mut self, index: u32) {
+        self.count += 1;
+        if self.indexes.len() < INDEXES_MAX {
+            self.indexes.push(index);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::chunk::Chunker;
+
+    /// The batch's body and variables, and recipients with their own ones.
+    fn counted(
+        body: &str,
+        default: &[(&str, &str)],
+        entries: &[(&str, &[(&str, &str)])],
+    ) -> Counted {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let variables = default.iter().map(own).collect();
+        let spec = BatchSpec { body: body.to_owned(), variables, ..BatchSpec::default() };
+        let (mut tally, mut chunker) = (Tally::new(&spec), Chunker::new(3));
+        for (to, variables) in entries {
+            let entry = Entry { to, reference: None, variables: variables.to_vec() };
+            if let Some(chunk) = chunker.push(&entry) {
+                tally.add(&chunk).unwrap();
+            }
+        }
+        if let Some(chunk) = chunker.finish() {
+            tally.add(&chunk).unwrap();
+        }
+        tally.counted
+    }
+
+    #[test]
+    fn each_message_is_counted_in_one_place() {
+        let (ann, zoe) = ([("name", "Ann")], [("name", "Zoë")]);
+        let long = "x".repeat(16 * 1024);
+        let long = [("name", long.as_str())];
+        let entries: [(&str, &[(&str, &str)]); 7] = [
+            ("+15551230000", &ann),
+            ("nobody", &ann),
+            ("+15551230002", &[]),
+            ("+15551230003", &zoe),
+            ("+15551230004", &long),
+            ("+15551230000", &ann),
+            ("nobody", &[]),
+        ];
+        let one = |index| Unsendable { count: 1, indexes: vec![index] };
+        let expected = Counted {
+            messages: 7,
+            segments: 3,
+            encodings: Encodings { gsm7: 2, ucs2: 1 },
+            invalid: Unsendable { count: 2, indexes: vec![1, 6] },
+            duplicates: 1,
+            lack_variables: one(2),
+            too_long: one(4),
+        };
+        assert_eq!(counted("Hi {{name}}", &[], &entries), expected);
+        let filled = counted("Hi {{name}}", &[("name", "ж")], &entries);
+        assert_eq!((filled.encodings.ucs2, filled.lack_variables.count), (2, 0));
+    }
+
+    #[test]
+    fn the_first_hundred_indexes_are_told() {
+        let entries = [("nobody", &[][..]); 250];
+        let invalid = counted("Hi", &[], &entries).invalid;
+        assert_eq!((invalid.count, invalid.indexes), (250, (0..100).collect()));
+    }
+
+    #[test]
+    fn segments_are_those_of_the_rendered_text() {
+        let texts = [160, 161, 306, 307].map(|length| "x".repeat(length - 1));
+        let variables = texts.each_ref().map(|text| [("rest", text.as_str())]);
+        let entries = variables.each_ref().map(|own| ("+15551230000", &own[..]));
+        assert_eq!(counted("x{{rest}}", &[], &entries).segments, 1 + 2 + 2 + 3);
+        let entries = variables.each_ref().map(|own| ("+15551230000", &own[..]));
+        assert_eq!(counted("[{{rest}}", &[], &entries).segments, 2 + 2 + 3 + 3);
+    }
+}
