@@ -112,6 +112,7 @@ fn judged(
         ("carrier".to_owned(), needs_from),
     ]);
     let rules = Rules {
+        counts_invalid: false,
         account: "acme",
         providers: &providers,
         default_provider: "mock",

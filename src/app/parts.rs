@@ -96,7 +96,7 @@ impl Parts {
         running: &mut Running,
     ) -> anyhow::Result<Option<SocketAddr>> {
         let signers = self.signers().await?;
-        let api_address = self.start_listeners(roles, &signers, shutdown, running).await?;
+        let api_address = self.start_listeners(roles, &signers, shutdown, running)?;
         if let Some(reloads) = reloads {
             let (what, soft) = (self.changeable(), shutdown.soft.clone());
             running.spawn(async move {
@@ -118,7 +118,7 @@ impl Parts {
         Ok(api_address)
     }
 
-    async fn start_listeners(
+    fn start_listeners(
         &mut self,
         roles: Roles,
         signers: &Signers,

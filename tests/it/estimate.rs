@@ -32,7 +32,8 @@ fn lines(document: &Value) -> String {
     let mut head = document.clone();
     let recipients = head.as_object_mut().unwrap().remove("recipients").unwrap();
     let recipients = recipients.as_array().unwrap().iter();
-    format!("{head}\n") + &recipients.map(|recipient| format!("{recipient}\n")).collect::<String>()
+    let lines: Vec<String> = recipients.map(ToString::to_string).collect();
+    format!("{head}\n{}\n", lines.join("\n"))
 }
 
 async fn estimated(client: &Client, document: &Value) -> Value {
