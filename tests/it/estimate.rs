@@ -32,8 +32,8 @@ fn lines(document: &Value) -> String {
     let mut head = document.clone();
     let recipients = head.as_object_mut().unwrap().remove("recipients").unwrap();
     let recipients = recipients.as_array().unwrap().iter();
-    let lines: Vec<String> = recipients.map(ToString::to_string).collect();
-    format!("{head}\n{}\n", lines.join("\n"))
+    let all = std::iter::once(&head).chain(recipients);
+    all.fold(String::new(), |lines, line| lines + &line.to_string() + "\n")
 }
 
 async fn estimated(client: &Client, document: &Value) -> Value {
@@ -130,6 +130,25 @@ async fn what_a_batch_is_refused_for_an_estimate_is_too_but_for_invalid_recipien
     assert_eq!(lines.json()["invalid_recipients"], json!({"count": 1, "indexes": [2]}));
     let nobody = estimated(client, &batch(json!([]))).await;
     assert_eq!([&nobody["messages"], &nobody["segments"]], [0, 0]);
+}
+
+#[tokio::test]
+async fn a_table_is_estimated_as_it_would_be_sent() {
+    let scene = Scene::start_on(Kind::Embedded).await;
+    let table = "to,name\r\n+15551230001,Ann\r\n+15551230002,Zoë\r\nnobody,Ann\r\n";
+    let path = "/v1/estimate?settings=%7B%22body%22%3A%22Hi%20%7B%7Bname%7D%7D%22%7D";
+    let estimate = scene.client.post(path, &[("content-type", "text/csv")], table).await;
+    assert_eq!(estimate.status, 200, "{}", estimate.text);
+    let estimate = estimate.json();
+    assert_eq!(estimate["encodings"], json!({"gsm7": 1, "ucs2": 1}));
+    assert_eq!(estimate["invalid_recipients"], json!({"count": 1, "indexes": [2]}));
+    let part = |name, body| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{body}\r\n")
+    };
+    let form = part("settings", r#"{"body": "Hi {{name}}"}"#) + &part("list", table) + "--b--\r\n";
+    let headers = [("content-type", "multipart/form-data; boundary=b")];
+    let answer = scene.client.post("/v1/estimate", &headers, form).await;
+    assert_eq!((answer.status, answer.json()), (200, estimate), "{}", answer.text);
 }
 
 #[tokio::test]
