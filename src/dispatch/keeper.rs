@@ -84,10 +84,13 @@ impl Keeper {
         }
     }
 
+    /// A hold that waits for nothing but its settlements is kept, since they may yet be taken; but not
+    /// once it and its like have all the slots: what is away would then hold up the rest of the store.
     fn give_up_late(&self) {
         let now = Instant::now();
         for (lane, hold) in self.holds() {
-            if now >= hold.deadline() && !hold.is_lost() && !hold.is_finished() {
+            let is_kept = hold.is_finished() && lane.slots.available_permits() > 0;
+            if now >= hold.deadline() && !hold.is_lost() && !is_kept {
                 hold.lose();
                 lane.settle.notify_one();
             }
