@@ -252,13 +252,10 @@ pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
 /// Tells `first` and those that wait by now. Were each to try for itself, the last would wait for
 /// all of them.
 fn refuse_all(error: &StoreError, first: Box<dyn Call>, calls: &mut mpsc::Receiver<Box<dyn Call>>) {
-    let mut next = Some(first);
-    for _ in 0..=WAITING_MAX {
-        let Some(call) = next.take() else { return };
-        call.answer(Err(error.clone()));
-        next = calls.try_recv().ok();
-    }
-    if let Some(call) = next {
+    // Counted before anyone is told: who calls after that may find the file free.
+    let waiting = calls.len();
+    first.answer(Err(error.clone()));
+    for call in std::iter::from_fn(|| calls.try_recv().ok()).take(waiting) {
         call.answer(Err(error.clone()));
     }
 }
