@@ -68,10 +68,11 @@ impl Parts {
     /// # Errors
     /// If the settings of a provider, or of a signing key, can't serve.
     pub(super) fn new(settings: Settings, store: Store) -> anyhow::Result<Self> {
+        let public_url = settings.public_url();
         let lanes = settings.providers.iter().map(|(name, provider)| {
             Ok(Lane {
                 name: name.clone(),
-                provider: registry::build(name, provider)?,
+                provider: registry::build(name, provider, &public_url)?,
                 settings: provider.common.clone(),
             })
         });

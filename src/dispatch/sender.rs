@@ -107,6 +107,7 @@ impl Sender {
             from: job.spec.from.as_deref().or(self.lane.default_from.as_deref()),
             body: &self.body,
             attempts: open.attempts,
+            valid_for: taken.time_left(began),
         };
         let outcome = tokio::select! {
             biased;

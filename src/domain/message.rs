@@ -201,7 +201,7 @@ impl Open {
         let at_most_once = guarantee == DeliveryGuarantee::AtMostOnce;
         match outcome {
             Outcome::Throttled { after, error } => self.wait(policy, now, after, error),
-            Outcome::Accepted { provider_message_id } => Next::Ended(Ended {
+            Outcome::Accepted { provider_message_id, .. } => Next::Ended(Ended {
                 state: FinalState::Sent,
                 attempts: self.attempts.saturating_add(1),
                 provider_message_id,
@@ -376,7 +376,8 @@ mod tests {
 
     #[test]
     fn an_accepted_message_is_sent() {
-        let outcome = Outcome::Accepted { provider_message_id: Some("SM1".into()) };
+        let outcome =
+            Outcome::Accepted { provider_message_id: Some("SM1".into()), receipt_follows: false };
         let ended = ended(after(Open::default(), outcome));
         assert_eq!((ended.state, ended.attempts), (FinalState::Sent, 1));
         assert_eq!(ended.provider_message_id.as_deref(), Some("SM1"));

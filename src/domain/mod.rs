@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod past;
 pub mod price;
 pub mod quiet_hours;
+pub mod receipt;
 pub mod recipient;
 pub mod record;
 pub mod retry;

@@ -12,6 +12,8 @@ pub enum Outcome {
     Accepted {
         /// The provider's own name for it, if it gave one.
         provider_message_id: Option<String>,
+        /// Whether a receipt is to be waited for.
+        receipt_follows: bool,
     },
     /// Not accepted, it seems; another try may do.
     Temporary {

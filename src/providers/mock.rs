@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CommonSettings, Provider, Submission,
-    registry::{InvalidSettings, Kind, KindSettings},
+    Provider, Submission,
+    registry::{InvalidSettings, Kind, KindSettings, Site},
 };
 use crate::domain::{
     ids::MessageId,
@@ -82,7 +82,7 @@ impl Kind for MockSettings {
         serde_json::to_value(self)
     }
 
-    fn build(&self, _: &CommonSettings) -> Result<Arc<dyn Provider>, InvalidSettings> {
+    fn build(&self, _: &Site<'_>) -> Result<Arc<dyn Provider>, InvalidSettings> {
         if !(0.0..=1.0).contains(&self.failure_ratio) {
             return Err(InvalidSettings::new("failure_ratio", "give a number from 0 to 1"));
         }
@@ -162,7 +162,7 @@ impl Mock {
 
     fn accepted(&self, id: MessageId) -> Outcome {
         let provider_message_id = format!("MK{:016x}{:016x}", self.word(id, 1), self.word(id, 2));
-        Outcome::Accepted { provider_message_id: Some(provider_message_id) }
+        Outcome::Accepted { provider_message_id: Some(provider_message_id), receipt_follows: false }
     }
 
     /// A number that looks random; `lane` tells numbers for one message apart.
@@ -204,9 +204,10 @@ mod tests {
 
     use super::*;
     use crate::domain::{ids::BatchId, time::UnixMs};
+    use crate::providers::CommonSettings;
 
     fn mock(settings: &MockSettings) -> Arc<dyn Provider> {
-        settings.build(&CommonSettings::default()).unwrap()
+        settings.build(&Site::of(&CommonSettings::default())).unwrap()
     }
 
     fn id(index: u32) -> MessageId {
@@ -214,7 +215,7 @@ mod tests {
     }
 
     fn submission(to: &str, index: u32, attempts: u8) -> Submission<'_> {
-        Submission { id: id(index), to, from: None, body: "Hi", attempts }
+        Submission { id: id(index), to, from: None, body: "Hi", attempts, valid_for: None }
     }
 
     /// The outcome, which must be there at once.
@@ -225,7 +226,7 @@ mod tests {
 
     fn accepted(outcome: Outcome) -> Option<String> {
         match outcome {
-            Outcome::Accepted { provider_message_id } => provider_message_id,
+            Outcome::Accepted { provider_message_id, .. } => provider_message_id,
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ pub mod registry;
 
 use std::time::Duration;
 
+use ::http::HeaderMap;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,9 @@ use crate::domain::{
     ids::MessageId,
     outcome::Outcome,
     price::Price,
+    receipt::Receipt,
     retry::RetryPolicy,
+    time::UnixMs,
     units::{Rate, span},
 };
 
@@ -30,6 +33,42 @@ pub trait Provider: Send + Sync {
     /// accepted. Calling again with the same [`Submission::id`] must be as safe as the provider
     /// allows: where it knows idempotency keys, the id is the key.
     fn submit<'a>(&'a self, submission: Submission<'a>) -> BoxFuture<'a, Outcome>;
+
+    /// Reads a request in which the provider reports receipts.
+    ///
+    /// # Errors
+    /// [`ReceiptRefusal`], if it can't be shown to be the provider's, or can't be read.
+    fn read_receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefusal> {
+        let _ = call;
+        Err(ReceiptRefusal::NotTaken)
+    }
+}
+
+/// A request in which a provider reports receipts, as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceiptCall<'a> {
+    /// The URL as the provider knows it: the API's public one, with the query as it came.
+    pub url: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The whole body.
+    pub body: &'a [u8],
+    /// When it came.
+    pub now: UnixMs,
+}
+
+/// Why a request in which receipts are reported is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptRefusal {
+    /// The provider is of a kind that has none, or is not set up for them.
+    #[error("this provider reports no receipts")]
+    NotTaken,
+    /// It is not signed as the provider signs.
+    #[error("the signature does not hold")]
+    Forged,
+    /// It is the provider's, and can't be read.
+    #[error("{0}")]
+    Malformed(String),
 }
 
 /// One message on its way out.
@@ -45,6 +84,8 @@ pub struct Submission<'a> {
     pub body: &'a str,
     /// Tries used up before this one.
     pub attempts: u8,
+    /// How long the carrier may go on trying to deliver it; as long as it likes if nothing is said.
+    pub valid_for: Option<Duration>,
 }
 
 /// What every provider's table in the configuration may set, whatever its kind.
@@ -64,6 +105,12 @@ pub struct CommonSettings {
     /// The sender of batches that give none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// Whether the carrier reports what became of a message; as the kind does by default if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipts: Option<bool>,
+    /// How long after a batch was handed over its receipts are waited for.
+    #[serde(with = "span")]
+    pub receipt_timeout: Duration,
     /// What a segment costs, for estimates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price_per_segment: Option<Price>,
@@ -99,6 +146,8 @@ impl Default for CommonSettings {
             timeout: Duration::from_secs(10),
             retry: RetrySettings::default(),
             from: None,
+            receipts: None,
+            receipt_timeout: Duration::from_hours(72),
             price_per_segment: None,
         }
     }

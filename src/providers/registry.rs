@@ -16,8 +16,16 @@ const KINDS: [Registration; 2] =
     [Registration::of::<MockSettings>(), Registration::of::<HttpSettings>()];
 
 /// The keys every kind has, besides `kind`.
-const COMMON_KEYS: [&str; 6] =
-    ["rate", "max_in_flight", "timeout", "retry", "from", "price_per_segment"];
+const COMMON_KEYS: [&str; 8] = [
+    "rate",
+    "max_in_flight",
+    "timeout",
+    "retry",
+    "from",
+    "receipts",
+    "receipt_timeout",
+    "price_per_segment",
+];
 
 /// The most open exchanges a process may be allowed.
 const MAX_IN_FLIGHT_MAX: u32 = 100_000;
@@ -56,7 +64,18 @@ pub trait Kind: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`InvalidSettings`], if a value can't serve.
-    fn build(&self, common: &CommonSettings) -> Result<Arc<dyn Provider>, InvalidSettings>;
+    fn build(&self, site: &Site<'_>) -> Result<Arc<dyn Provider>, InvalidSettings>;
+}
+
+/// What a provider must know of where it is to work.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// Its name in the configuration.
+    pub name: &'a str,
+    /// What every kind has.
+    pub common: &'a CommonSettings,
+    /// Where clients, and providers, reach the API.
+    pub public_url: &'a str,
 }
 
 /// What the registry must know of a kind before it has its settings.
@@ -111,13 +130,18 @@ struct Registration {
     read: fn(Table) -> Result<Arc<dyn Kind>, TableError>,
 }
 
-/// Builds the provider called `name`.
+/// Builds the provider called `name`. `public_url` is where clients, and providers, reach the API.
 ///
 /// # Errors
 /// [`BuildError`], which names the key whose value can't serve.
-pub fn build(name: &str, settings: &ProviderSettings) -> Result<Arc<dyn Provider>, BuildError> {
+pub fn build(
+    name: &str,
+    settings: &ProviderSettings,
+    public_url: &str,
+) -> Result<Arc<dyn Provider>, BuildError> {
+    let site = Site { name, common: &settings.common, public_url };
     judge(&settings.common)
-        .and_then(|()| settings.kind.build(&settings.common))
+        .and_then(|()| settings.kind.build(&site))
         .map_err(|source| BuildError { name: name.to_owned(), source })
 }
 
@@ -141,6 +165,16 @@ fn judge(common: &CommonSettings) -> Result<(), InvalidSettings> {
         }
     }
     Ok(())
+}
+
+// === impl Site ===
+
+impl<'a> Site<'a> {
+    /// A provider called `test`, of an API that is here.
+    #[cfg(test)]
+    pub(super) fn of(common: &'a CommonSettings) -> Self {
+        Self { name: "test", common, public_url: "http://127.0.0.1:8080" }
+    }
 }
 
 // === impl InvalidSettings ===
@@ -275,6 +309,8 @@ mod tests {
         Ok(settings.providers.remove("carrier").unwrap())
     }
 
+    const HERE: &str = "http://127.0.0.1:8080";
+
     const HTTP: &str = r#"
         kind = "http"
         url = "https://sms.example/send?key=hush"
@@ -293,8 +329,8 @@ mod tests {
         assert_eq!(settings.common.max_in_flight, 128);
         assert_eq!(settings.common.retry.attempts, 3);
         assert_eq!(settings.common.retry.first, Duration::from_millis(500));
-        assert!(build("carrier", &settings).is_ok());
-        assert!(build("mock", &read("kind = \"mock\"").unwrap()).is_ok());
+        assert!(build("carrier", &settings, HERE).is_ok());
+        assert!(build("mock", &read("kind = \"mock\"").unwrap(), HERE).is_ok());
     }
 
     #[test]
@@ -338,7 +374,7 @@ mod tests {
         ];
         for (toml, expected) in cases {
             let settings = read(toml).unwrap();
-            let error = build("carrier", &settings).err().unwrap().to_string();
+            let error = build("carrier", &settings, HERE).err().unwrap().to_string();
             assert!(error.starts_with(expected), "{toml}: {error}");
         }
     }

@@ -213,7 +213,7 @@ impl Settings {
                     format!("is shorter than {key}.timeout: a worker that can't extend its lease drops its open exchanges"),
                 );
             }
-            if let Err(error) = registry::build(name, provider) {
+            if let Err(error) = registry::build(name, provider, &self.public_url()) {
                 findings.errors.push(error.to_string());
             }
         }

@@ -17,7 +17,7 @@ use crate::domain::{
     time::UnixMs,
 };
 
-const SPEC_VERSION: u8 = 4;
+const SPEC_VERSION: u8 = 5;
 
 /// An event's own part, as stores keep it.
 pub(super) struct StoredEvent {

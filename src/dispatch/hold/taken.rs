@@ -1,6 +1,9 @@
 //! A message in a sender's hands: what it is, and what came of it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::Hold;
 use crate::{
@@ -41,6 +44,12 @@ impl Taken {
     pub(in crate::dispatch) fn has_expired(&self, now: Instant) -> bool {
         let expire_at = self.hold.job.spec.expire_at;
         expire_at.is_some_and(|expire_at| self.hold.store_time(now) >= expire_at)
+    }
+
+    /// How long it may leave from `now` on; `None` if for ever.
+    pub(in crate::dispatch) fn time_left(&self, now: Instant) -> Option<Duration> {
+        let expire_at = self.hold.job.spec.expire_at?;
+        Some(expire_at.since(self.hold.store_time(now)))
     }
 
     /// Whether its batch rests at `now`: it may leave later.

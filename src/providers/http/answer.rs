@@ -82,7 +82,10 @@ pub(super) async fn read(mut body: Incoming) -> Result<Bytes, ReadError> {
 pub(super) fn accepted(body: &[u8]) -> Outcome {
     let receipt = serde_json::from_slice::<Receipt<'_>>(body).ok();
     let id = receipt.and_then(|receipt| text_or_number(receipt.id?));
-    Outcome::Accepted { provider_message_id: id.filter(|id| id.len() <= ID_BYTES_MAX) }
+    Outcome::Accepted {
+        provider_message_id: id.filter(|id| id.len() <= ID_BYTES_MAX),
+        receipt_follows: false,
+    }
 }
 
 /// Any other answer. `body` is what was read of its body.
@@ -197,7 +200,7 @@ mod tests {
 
     fn id(body: &str) -> Option<String> {
         match accepted(body.as_bytes()) {
-            Outcome::Accepted { provider_message_id } => provider_message_id,
+            Outcome::Accepted { provider_message_id, .. } => provider_message_id,
             other => panic!("{other:?}"),
         }
     }
@@ -222,7 +225,10 @@ mod tests {
         for body in none {
             assert_eq!(id(body), None, "{body}");
         }
-        assert_eq!(accepted(b"\xff\xfe"), Outcome::Accepted { provider_message_id: None });
+        assert_eq!(
+            accepted(b"\xff\xfe"),
+            Outcome::Accepted { provider_message_id: None, receipt_follows: false }
+        );
     }
 
     #[test]

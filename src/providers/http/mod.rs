@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use self::{form::Form, pool::Pool};
 use super::{
     CommonSettings, Provider, Submission,
-    registry::{InvalidSettings, Kind, KindSettings},
+    registry::{InvalidSettings, Kind, KindSettings, Site},
 };
 use crate::domain::outcome::Outcome;
 
@@ -71,8 +71,9 @@ impl Kind for HttpSettings {
         serde_json::to_value(self)
     }
 
-    fn build(&self, common: &CommonSettings) -> Result<Arc<dyn Provider>, InvalidSettings> {
+    fn build(&self, site: &Site<'_>) -> Result<Arc<dyn Provider>, InvalidSettings> {
         let form = Form::new(self)?;
+        let common = site.common;
         let connector = connector(common, form.is_https())?;
         let idle_max = usize::try_from(common.max_in_flight).unwrap_or(usize::MAX);
         let pool = Pool::new(connector, form.target().clone(), idle_max);

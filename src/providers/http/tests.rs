@@ -109,7 +109,8 @@ fn settings(url: &str) -> HttpSettings {
 }
 
 fn provider(url: &str, timeout: Duration) -> Arc<dyn Provider> {
-    settings(url).build(&CommonSettings { timeout, ..CommonSettings::default() }).unwrap()
+    let common = CommonSettings { timeout, ..CommonSettings::default() };
+    settings(url).build(&Site::of(&common)).unwrap()
 }
 
 fn id() -> MessageId {
@@ -123,12 +124,13 @@ async fn submit(provider: &dyn Provider) -> Outcome {
         from: None,
         body: "Hi \"Ann\" \\ é 日本\n\u{1}",
         attempts: 0,
+        valid_for: None,
     };
     provider.submit(submission).await
 }
 
 fn accepted(id: Option<&str>) -> Outcome {
-    Outcome::Accepted { provider_message_id: id.map(str::to_owned) }
+    Outcome::Accepted { provider_message_id: id.map(str::to_owned), receipt_follows: false }
 }
 
 /// The code of an outcome of the kind expected.
@@ -307,7 +309,7 @@ async fn connections_are_kept_and_a_closed_one_does_no_harm() {
 #[test]
 fn settings_that_can_not_serve_are_refused() {
     let refused = |settings: HttpSettings| {
-        let error = settings.build(&CommonSettings::default()).err().unwrap();
+        let error = settings.build(&Site::of(&CommonSettings::default())).err().unwrap();
         assert!(!error.to_string().contains("hush"), "{error}");
         error.key
     };

@@ -193,7 +193,9 @@ impl Hold {
     pub(super) fn land(&mut self, place: usize, heard: Heard, now: UnixMs, fault: Option<Fault>) {
         let error = SendError::passing("provider_unavailable", "of no importance");
         let outcome = match heard {
-            Heard::Accepted => Outcome::Accepted { provider_message_id: None },
+            Heard::Accepted => {
+                Outcome::Accepted { provider_message_id: None, receipt_follows: false }
+            }
             Heard::Refused => Outcome::Temporary { certain: true, after: None, error },
             Heard::Nothing => Outcome::Unknown { error },
         };
