@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -21,6 +21,9 @@ use super::{
     hosted::{Host, Hosted, Step, Whole},
 };
 
+/// How far a delivery's timestamp may lie from its arrival, in seconds, as Standard Webhooks advise.
+const TOLERANCE_S: i64 = 300;
+
 /// The receiver. Ends when dropped.
 pub(crate) struct Receiver {
     hosted: Hosted,
@@ -32,6 +35,8 @@ pub(crate) struct Receiver {
 pub(crate) struct Delivery {
     /// When it was read to its end.
     pub(crate) at: Instant,
+    /// The same by the clock.
+    came: SystemTime,
     /// Path and query.
     pub(crate) path: String,
     /// All headers.
@@ -120,9 +125,16 @@ impl Receiver {
 // === impl Delivery ===
 
 impl Delivery {
-    /// Fails the test unless the delivery is signed with `secret`, as Standard Webhooks say.
+    /// Fails the test unless the delivery is signed with `secret`, as Standard Webhooks say, and was when it
+    /// came: the book may be read long after that.
     pub(crate) fn verify(&self, secret: &str) {
-        Webhook::new(secret).unwrap().verify(&self.body, &self.headers).unwrap();
+        let timestamp: i64 = self.header("webhook-timestamp").parse().unwrap();
+        let came = self.came.duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+        assert!((came - timestamp).abs() <= TOLERANCE_S, "signed for {timestamp}, came at {came}");
+        let webhook = Webhook::new(secret).unwrap();
+        let expected = webhook.sign(self.header("webhook-id"), timestamp, &self.body).unwrap();
+        let given = self.header("webhook-signature");
+        assert!(given.split(' ').any(|signature| signature == expected), "{given}");
     }
 
     /// The body as JSON.
@@ -153,7 +165,8 @@ impl Host for Desk {
         let (head, body) = request.into_parts();
         let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         let reply = self.script.lock().pop_front().unwrap_or(*self.afterwards.lock());
-        let delivery = Delivery { at: Instant::now(), path, headers: head.headers, body, reply };
+        let (at, came, headers) = (Instant::now(), SystemTime::now(), head.headers);
+        let delivery = Delivery { at, came, path, headers, body, reply };
         self.deliveries.lock().push(delivery);
         match reply {
             Reply::Status(status) => Step::Answer(response(status)),
