@@ -6,7 +6,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     AppState, batches, callbacks, create, events, health, messages, metrics, openapi, pings,
-    providers, replays, watch, well_known,
+    providers, receipts, replays, watch, well_known,
 };
 use crate::domain::scope::Scope;
 
@@ -30,6 +30,8 @@ pub(super) enum Access {
     Open,
     /// Who has a key with this scope; everyone, where no account is configured.
     Key(Scope),
+    /// Who signs as the provider does that it is about.
+    Signed,
 }
 
 /// Where the metrics are served.
@@ -66,7 +68,7 @@ pub(super) static CALLS: [Call; 30] = [
     changes(Method::POST, "/v1/providers/{name}/pause", Scope::Admin, "stop a provider"),
     changes(Method::POST, "/v1/providers/{name}/resume", Scope::Admin, "resume a provider"),
     reads(Method::POST, "/v1/estimate"),
-    changes(Method::POST, "/v1/receipts/{provider}", Scope::Submit, "report receipts"),
+    signed("/v1/receipts/{provider}"),
     open("/.well-known/webhook-keys"),
     open("/healthz"),
     open("/readyz"),
@@ -98,6 +100,7 @@ pub(super) fn described(metrics_at: MetricsAt) -> OpenApiRouter<AppState> {
         .routes(routes!(providers::list))
         .routes(routes!(providers::pause))
         .routes(routes!(providers::resume))
+        .routes(routes!(receipts::report))
         .routes(routes!(well_known::webhook_keys))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
@@ -118,6 +121,10 @@ pub(super) fn of_process() -> Router<AppState> {
 
 const fn open(path: &'static str) -> Call {
     Call { method: Method::GET, path, access: Access::Open, change: None }
+}
+
+const fn signed(path: &'static str) -> Call {
+    Call { method: Method::POST, path, access: Access::Signed, change: None }
 }
 
 const fn reads(method: Method, path: &'static str) -> Call {
@@ -172,10 +179,11 @@ mod tests {
     fn what_changes_something_is_told_apart_from_what_reads() {
         for call in &CALLS {
             let scope = match call.access {
-                Access::Open => None,
+                Access::Open | Access::Signed => None,
                 Access::Key(scope) => Some(scope),
             };
-            assert_eq!(call.path.starts_with("/v1/"), scope.is_some(), "{call:?}");
+            let is_open = call.access == Access::Open;
+            assert_eq!(call.path.starts_with("/v1/"), !is_open, "{call:?}");
             let changes = scope.is_some_and(|scope| scope != Scope::Read);
             assert_eq!(call.change.is_some(), changes, "{call:?}");
         }

@@ -232,6 +232,8 @@ impl App {
         let word = key.as_deref().map_or_else(rand::random, |key| {
             first_word(&sha256(format!("{}\0{key}", account.0).as_bytes()))
         });
+        let facts = self.api.providers.get(&spec.provider);
+        let receipt_timeout = facts.map(|facts| facts.receipt_timeout).unwrap_or_default();
         // A remainder of a u16 fits one.
         let partition = u16::try_from(word % partitions).unwrap_or_default();
         Draft {
@@ -240,6 +242,7 @@ impl App {
             key: key.map(|key| IdempotencyKey(hex(&sha256(key.as_bytes())))),
             token: rand::random(),
             batches_max: self.settings_of(account).and_then(|of| of.batches_max),
+            receipt_timeout,
         }
     }
 }

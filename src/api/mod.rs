@@ -34,6 +34,7 @@ mod pings;
 mod places;
 mod problem;
 mod providers;
+mod receipts;
 mod replays;
 mod results;
 mod server;
@@ -47,7 +48,7 @@ mod webhooks;
 mod well_known;
 mod writing;
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use axum::{Router, middleware};
 use http::{Method, StatusCode, Uri};
@@ -74,6 +75,8 @@ use self::{
 use crate::{
     clock::Clock,
     domain::{callback_url, price::Price, signing_key::PublicKey, units::Rate},
+    providers::Provider,
+    receipts::Desk,
     store::Store,
     telemetry::Metrics,
 };
@@ -93,6 +96,10 @@ pub struct Api {
     pub accounts: Arc<Accounts>,
     /// The providers, by name.
     pub providers: BTreeMap<String, ProviderFacts>,
+    /// The same as what reads their receipts.
+    pub carriers: BTreeMap<String, Arc<dyn Provider>>,
+    /// Where receipts are brought to.
+    pub desk: Desk,
     /// The provider of batches that name none.
     pub default_provider: String,
     /// The most messages in a chunk.
@@ -122,6 +129,8 @@ pub struct ProviderFacts {
     pub max_in_flight: u32,
     /// What a segment costs.
     pub price_per_segment: Option<Price>,
+    /// How long after a batch was handed over its receipts are waited for.
+    pub receipt_timeout: Duration,
 }
 
 /// What handlers share.

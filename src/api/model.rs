@@ -18,7 +18,7 @@ pub use event::{
     CallbackList, EventCallback, EventList, EventResource, EventType, ReplayCallbacks, ReplayState,
     ReplayedEvent, TestCallback, TestedCallback,
 };
-pub use provider::{ProviderList, ProviderResource, ProviderState};
+pub use provider::{ProviderList, ProviderResource, ProviderState, ReceiptsTaken};
 pub use submit::{
     AmendBatch, BatchForm, CallbackAuth, Duplicates, Hidden, OnInvalid, QuietHours, RecipientInput,
     RecipientObject, RetryBatch, SubmitBatch, VariableValue,
@@ -35,7 +35,7 @@ use crate::{
         message::MessageState,
         outcome::SendError,
     },
-    store::{AttemptRecord, AttemptsView, MessageView},
+    store::{AttemptRecord, AttemptsView, LateReceipt, MessageView},
 };
 
 /// A batch as it stands.
@@ -143,6 +143,22 @@ pub struct MessageResource {
     /// When it last changed.
     #[schema(format = DateTime)]
     pub updated_at: String,
+    /// What the carrier said of it when it was final already; absent if nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_receipt: Option<LateReceiptResource>,
+}
+
+/// A receipt that came too late: the message's state and the batch's counts stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = LateReceipt)]
+pub struct LateReceiptResource {
+    /// `delivered` or `undelivered`.
+    pub state: MessageState,
+    /// When.
+    #[schema(format = DateTime)]
+    pub at: String,
+    /// Why it was not delivered.
+    pub error: Option<MessageError>,
 }
 
 /// Why a message was not accepted.
@@ -283,6 +299,19 @@ impl MessageResource {
             provider_message_id: view.provider_message_id,
             error: view.error.map(MessageError::from),
             updated_at: view.updated_at.to_string(),
+            late_receipt: view.late_receipt.map(LateReceiptResource::from),
+        }
+    }
+}
+
+// === impl LateReceiptResource ===
+
+impl From<LateReceipt> for LateReceiptResource {
+    fn from(receipt: LateReceipt) -> Self {
+        Self {
+            state: receipt.state.into(),
+            at: receipt.at.to_string(),
+            error: receipt.error.map(MessageError::from),
         }
     }
 }

@@ -259,6 +259,7 @@ mod tests {
             provider_message_id: None,
             error: Some(error.clone()),
             updated_at: "2026-12-01T09:00:00.000Z".into(),
+            late_receipt: None,
         };
         let mut text = Vec::new();
         write_record(&message, &mut text);

@@ -1,25 +1,14 @@
 //! Calls that the interface names and this version does not offer yet. They say so: a client that
 //! uses one must not take a 404 for an answer about its batch.
 
-use axum::{
-    Router,
-    extract::MatchedPath,
-    routing::{get, post},
-};
+use axum::{Router, extract::MatchedPath, routing::get};
 use http::Method;
 
-use super::{AppState, auth::Account, problem::Problem};
+use super::{AppState, problem::Problem};
 
 /// The routes of these calls.
 pub(super) fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/v1/receipts/{provider}", post(with_key))
-        .route("/docs", get(without_key))
-        .route("/", get(without_key))
-}
-
-async fn with_key(_account: Account, method: Method, path: MatchedPath) -> Problem {
-    not_yet(&method, &path)
+    Router::new().route("/docs", get(without_key)).route("/", get(without_key))
 }
 
 async fn without_key(method: Method, path: MatchedPath) -> Problem {

@@ -473,7 +473,14 @@ mod tests {
 
     fn draft() -> Draft {
         let id = BatchId::new(UnixMs(1_790_000_000_000), 77 << 20, 0);
-        Draft { id, spec: BatchSpec::default(), key: None, token: 9, batches_max: None }
+        Draft {
+            id,
+            spec: BatchSpec::default(),
+            key: None,
+            token: 9,
+            batches_max: None,
+            receipt_timeout: Duration::ZERO,
+        }
     }
 
     async fn opened(store: &Arc<Scripted>) -> Result<Opening, Problem> {

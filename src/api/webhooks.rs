@@ -31,7 +31,7 @@ macro_rules! webhook {
 webhook! { batch_completed, "batch.completed", BatchEvent,
     /// Every message of a batch is final
     ///
-    /// The last event of its batch, once for each.
+    /// Once for each batch; nothing follows but `batch.amended`.
 }
 
 webhook! { batch_dispatched, "batch.dispatched", BatchEvent,
@@ -52,6 +52,12 @@ webhook! { message_failed, "message.failed", MessageEvent,
     /// On request. Numbers that were invalid when the batch was accepted are not told this way.
 }
 
+webhook! { batch_amended, "batch.amended", BatchEvent,
+    /// Receipts came after a batch was over
+    ///
+    /// On request. Its counts stay as they were; `late_receipts` has what came beside them, all of it so far.
+}
+
 webhook! { webhook_ping, "webhook.ping", Ping,
     /// Somebody tries this receiver out
     ///
@@ -60,7 +66,14 @@ webhook! { webhook_ping, "webhook.ping", Ping,
 }
 
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(batch_completed, batch_dispatched, batch_progress, message_failed, webhook_ping))]
+#[openapi(paths(
+    batch_completed,
+    batch_dispatched,
+    batch_progress,
+    message_failed,
+    batch_amended,
+    webhook_ping
+))]
 struct Webhooks;
 
 /// Adds the callbacks to `document`.

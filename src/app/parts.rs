@@ -1,6 +1,6 @@
 //! The parts of a process, made from settings and a store, and started by role.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -18,7 +18,8 @@ use crate::{
     clock::Clock,
     dispatch::{Lane, Worker, reaper},
     domain::{callback_url::Forbidden, signing_key::PublicKey},
-    providers::registry,
+    providers::{Provider, registry},
+    receipts::{self, Clerk, Desk},
     settings::Settings,
     store::{AttemptEnd, HostLimits, Store, StoreRules},
     telemetry::Metrics,
@@ -40,6 +41,9 @@ pub(super) struct Parts {
     accounts: Arc<Accounts>,
     /// That of the API's listener, in a process that has one.
     certificate: Option<Arc<Certificate>>,
+    /// Where receipts are brought to, and who brings them into the store.
+    desk: Desk,
+    clerk: Clerk,
     metrics: Arc<Metrics>,
 }
 
@@ -79,8 +83,20 @@ impl Parts {
         let lanes = lanes.collect::<anyhow::Result<_>>()?;
         let public_keys = secrets::public_keys(&settings.callbacks)?;
         let accounts = Arc::new(Accounts::new(&settings.accounts));
-        let (certificate, metrics) = (None, Arc::default());
-        Ok(Self { settings, store, lanes, public_keys, accounts, certificate, metrics })
+        let (certificate, metrics): (_, Arc<Metrics>) = (None, Arc::default());
+        let (receipts, of) = (Arc::clone(&store.receipts), BTreeMap::new());
+        let (desk, clerk) = receipts::open(receipts, Clock::system(), of, Arc::clone(&metrics));
+        Ok(Self {
+            settings,
+            store,
+            lanes,
+            public_keys,
+            accounts,
+            certificate,
+            desk,
+            clerk,
+            metrics,
+        })
     }
 
     /// Starts what `roles` ask for, and the reaper, which every process runs; `reloads` change what can
@@ -109,8 +125,14 @@ impl Parts {
             self.start_notifier(signers, shutdown, running)?;
         }
         if roles.worker {
+            self.follow_own_receipts(shutdown, running);
             self.start_worker(shutdown, running);
         }
+        let clerk = self.clerk;
+        running.spawn(async move {
+            clerk.run().await;
+            ("receipts", Ok(()))
+        });
         let (store, soft) = (self.store, shutdown.soft.clone());
         running.spawn(async move {
             reaper::run(store, soft).await;
@@ -186,6 +208,23 @@ impl Parts {
         Ok(())
     }
 
+    /// What providers of this process say of themselves goes the way of all receipts.
+    fn follow_own_receipts(&self, shutdown: &Shutdown, running: &mut Running) {
+        for lane in &self.lanes {
+            let Some(own) = lane.provider.own_receipts() else { continue };
+            let followed = self.desk.clone().follow(lane.name.clone(), own, shutdown.soft.clone());
+            running.spawn(async move {
+                followed.await;
+                ("own receipts", Ok(()))
+            });
+        }
+    }
+
+    /// What reads the receipts of each provider.
+    fn carriers(&self) -> BTreeMap<String, Arc<dyn Provider>> {
+        self.lanes.iter().map(|lane| (lane.name.clone(), Arc::clone(&lane.provider))).collect()
+    }
+
     fn start_worker(&mut self, shutdown: &Shutdown, running: &mut Running) {
         let lanes = std::mem::take(&mut self.lanes);
         let (settings, metrics) = (self.settings.worker.clone(), Arc::clone(&self.metrics));
@@ -210,6 +249,7 @@ impl Parts {
                 rate: provider.common.rate,
                 max_in_flight: provider.common.max_in_flight,
                 price_per_segment: provider.common.price_per_segment,
+                receipt_timeout: provider.common.receipt_timeout,
             };
             (name.clone(), facts)
         });
@@ -222,6 +262,8 @@ impl Parts {
             certificate: self.certificate.clone(),
             accounts: Arc::clone(&self.accounts),
             providers: facts.collect(),
+            carriers: self.carriers(),
+            desk: self.desk.clone(),
             default_provider: settings.default_provider.clone(),
             chunk_size: settings.worker.chunk_size,
             callback_rules: settings.callbacks.rules(),

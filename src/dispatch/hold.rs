@@ -250,7 +250,7 @@ impl Hold {
                 Wish::Go | Wish::Pause => None,
             };
             if let Some(state) = state {
-                let closed = |place: &u16| (*place, self.known.of(*place).closed_as(state));
+                let closed = |place: &u16| (*place, self.known.of(*place).closed_as(state).into());
                 outbox.ended.extend(untaken.iter().map(closed));
             } else {
                 outbox.given_back = true;

@@ -8,6 +8,7 @@ use std::fmt;
 use super::{
     batch::{BatchState, Counts, FinalCounts},
     message::FinalState,
+    state_byte::StateByte,
 };
 
 /// What the store has noted of a batch, apart from its messages.
@@ -18,8 +19,10 @@ pub struct Notes {
     pub state: BatchState,
     /// Its counts.
     pub counts: Counts,
-    /// How many messages are not final.
+    /// How many messages are yet to be submitted, or to have their outcome recorded.
     pub open: u64,
+    /// How many wait for their receipts; `counts` has them as sent.
+    pub awaiting: u64,
     /// How many chunks it has.
     pub chunks: u32,
     /// The first chunk that was never claimed.
@@ -43,8 +46,8 @@ pub struct Notes {
 pub struct ChunkNotes {
     /// Its number.
     pub number: u32,
-    /// How many of its messages have each state byte; 0 is open.
-    pub states: [u64; 1 + FinalState::ALL.len()],
+    /// How many of its messages have each [`StateByte`].
+    pub states: [u64; StateByte::COUNT],
     /// Whether a worker holds it.
     pub held: bool,
     /// Whether it waits to be claimed again.
@@ -54,8 +57,10 @@ pub struct ChunkNotes {
 /// A batch's messages, counted again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recount {
-    /// Those that are final.
+    /// Those that are final, and those that were sent and wait for their receipts.
     pub ended: FinalCounts,
+    /// Those of them that wait for their receipts: none of a batch that is over.
+    pub awaiting: u64,
     /// Open ones in workers' hands.
     pub sending: u64,
     /// All of them.
@@ -101,6 +106,13 @@ pub enum Finding {
         /// What its messages say.
         counted: u64,
     },
+    /// The number of messages that wait for their receipts is not what the messages say.
+    Awaiting {
+        /// What the batch says.
+        noted: u64,
+        /// What its messages say.
+        counted: u64,
+    },
     /// These chunks would never be claimed again.
     Orphans(Vec<u32>),
     /// It could be claimed, and is in no ring.
@@ -115,14 +127,28 @@ pub enum Finding {
     NoEvent,
 }
 
+// === impl ChunkNotes ===
+
+impl ChunkNotes {
+    /// How many of its messages have this byte.
+    fn messages(&self, byte: StateByte) -> u64 {
+        self.states.get(usize::from(byte.0)).copied().unwrap_or_default()
+    }
+}
+
 // === impl Recount ===
 
 impl Recount {
     /// Counts one more chunk. Each is to be counted once.
     pub fn add(&mut self, notes: &Notes, chunk: &ChunkNotes) {
-        let [open, ended @ ..] = chunk.states;
-        for (state, messages) in FinalState::ALL.into_iter().zip(ended) {
-            self.ended.add(state, messages);
+        let open = chunk.messages(StateByte::OPEN);
+        for (byte, messages) in (0..).map(StateByte).zip(chunk.states) {
+            if let Some(state) = byte.ended() {
+                self.ended.add(state, messages);
+            }
+        }
+        if !notes.is_over {
+            self.awaiting += chunk.messages(StateByte::AWAITING);
         }
         self.total += chunk.states.iter().sum::<u64>();
         match notes.cut {
@@ -138,7 +164,7 @@ impl Recount {
         }
     }
 
-    /// How many messages are not final.
+    /// How many messages are yet to be submitted, or to have their outcome recorded.
     #[must_use]
     pub fn open(&self) -> u64 {
         self.total.saturating_sub(self.ended.sum())
@@ -160,6 +186,10 @@ impl Recount {
             counted,
         });
         compare(notes.open, counted.open(), |noted, counted| Finding::Open { noted, counted });
+        compare(notes.awaiting, counted.awaiting, |noted, counted| Finding::Awaiting {
+            noted,
+            counted,
+        });
         for state in FinalState::ALL {
             let (before, counted) = (counts.ended[state], self.ended[state]);
             if before != counted {
@@ -178,7 +208,7 @@ impl Recount {
         match notes.is_over {
             true if self.open() > 0 => Some(Finding::OverEarly),
             true => notes.lacks_event.then_some(Finding::NoEvent),
-            false if self.open() == 0 => Some(Finding::NotOver),
+            false if self.open() == 0 && self.awaiting == 0 => Some(Finding::NotOver),
             false if notes.closes => {
                 (self.has_parked && !notes.is_closing).then_some(Finding::NotClosing)
             }
@@ -215,6 +245,9 @@ impl fmt::Display for Finding {
             Self::Open { noted, counted } => {
                 write!(f, "{noted} messages are noted as not final, and {counted} are not")
             }
+            Self::Awaiting { noted, counted } => {
+                write!(f, "{noted} messages are noted to wait for receipts, and {counted} do")
+            }
             Self::Orphans(chunks) => {
                 let first: Vec<_> = chunks.iter().take(10).map(u32::to_string).collect();
                 let more = if chunks.len() > first.len() { ", …" } else { "" };
@@ -241,6 +274,7 @@ mod tests {
             state: BatchState::Running,
             counts,
             open: 3,
+            awaiting: 0,
             chunks: 2,
             cursor: 1,
             cut: None,
@@ -253,7 +287,8 @@ mod tests {
     }
 
     fn chunk(number: u32, open: u64, sent: u64) -> ChunkNotes {
-        let states = [open, sent, 0, 0, 0, 0, 0, 0];
+        let mut states = [0; StateByte::COUNT];
+        (states[0], states[1]) = (open, sent);
         ChunkNotes { number, states, held: false, parked: false }
     }
 
@@ -304,6 +339,20 @@ mod tests {
         cut.open = 1;
         let held = ChunkNotes { held: true, ..chunk(0, 1, 1) };
         assert_eq!(findings(&cut, &[held, chunk(1, 2, 0)]), []);
+    }
+
+    #[test]
+    fn what_waits_for_a_receipt_is_sent_and_keeps_the_batch_from_its_end() {
+        let mut notes = Notes { open: 0, awaiting: 2, cursor: 1, is_queued: false, ..notes() };
+        notes.counts = Counts { total: 4, ..Counts::default() };
+        notes.counts.ended.add(FinalState::Sent, 4);
+        let mut waits = chunk(0, 0, 1);
+        (waits.states[8], waits.states[10]) = (2, 1);
+        assert_eq!(findings(&notes, &[waits.clone()]), []);
+        let over = Notes { is_over: true, awaiting: 0, ..notes.clone() };
+        assert_eq!(findings(&over, &[waits.clone()]), []);
+        let wrong = Notes { awaiting: 1, ..notes };
+        assert_eq!(findings(&wrong, &[waits]), [Finding::Awaiting { noted: 1, counted: 2 }]);
     }
 
     #[test]

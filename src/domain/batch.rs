@@ -97,6 +97,8 @@ pub struct Wanted {
     pub failures: bool,
     /// `batch.progress`, and how often.
     pub progress: Option<Pace>,
+    /// `batch.amended`: receipts came after the batch was over.
+    pub amended: bool,
 }
 
 /// How often progress is reported.

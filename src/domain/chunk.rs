@@ -150,6 +150,7 @@ impl NewChunk {
             attempts: 0,
             provider_message_id: None,
             error: Some(SendError::permanent("invalid_number", invalid.to_string())),
+            receipt_follows: false,
         };
         record::write_ended(&mut self.log, place, &ended, 0);
         self.states.push(FinalState::Failed as u8);

@@ -4,7 +4,7 @@
 //! replay sends the stored bytes. It is a message, not a data transfer: below 8 KiB, since
 //! reference, metadata and the public URL are bounded at intake. A batch has one completion event;
 //! the others are made only if its client asked for them. `sequence` gives a batch's events their
-//! order, the completion is the last.
+//! order; the completion is the last but for those that tell of late receipts.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -46,6 +46,21 @@ pub enum Occurrence {
     Progress(Counts),
     /// The message with this index failed.
     MessageFailed(u32),
+    /// Receipts came after the batch was over.
+    Amended(LateReceipts),
+}
+
+/// How many receipts came after a batch was over.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+pub struct LateReceipts {
+    /// How often they were told of, from 1; each time of all that came so far.
+    pub revision: u32,
+    /// Those of them that said delivered.
+    pub delivered: u64,
+    /// Those that said not.
+    pub undelivered: u64,
 }
 
 /// A message that failed, as its event tells it.
@@ -108,6 +123,8 @@ struct BatchData<'a> {
     completed_at: Option<String>,
     results_url: String,
     metadata: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    late_receipts: Option<LateReceipts>,
 }
 
 #[derive(Serialize)]
@@ -151,6 +168,11 @@ pub fn render(
             let end = (Some(batch.state.word()), batch.completed_at);
             body(event, &batch_data(event, batch, batch.counts, end, public_url))
         }
+        Occurrence::Amended(late) => {
+            let end = (Some(batch.state.word()), batch.completed_at);
+            let data = batch_data(event, batch, batch.counts, end, public_url);
+            body(event, &BatchData { late_receipts: Some(late), ..data })
+        }
         Occurrence::Dispatched(counts) | Occurrence::Progress(counts) => {
             body(event, &batch_data(event, batch, counts, (None, None), public_url))
         }
@@ -189,6 +211,7 @@ fn batch_data<'a>(
         completed_at: completed_at.map(|at| at.to_string()),
         results_url: format!("{public_url}/v1/batches/{}/messages", batch.id),
         metadata: serde_json::from_str(batch.spec.metadata.as_deref().unwrap_or("{}")).ok(),
+        late_receipts: None,
     }
 }
 
@@ -230,6 +253,7 @@ impl Occurrence {
             Self::Dispatched(_) => "batch.dispatched",
             Self::Progress(_) => "batch.progress",
             Self::MessageFailed(_) => "message.failed",
+            Self::Amended(_) => "batch.amended",
         }
     }
 }

@@ -109,6 +109,8 @@ pub struct Ended {
     pub provider_message_id: Option<String>,
     /// Why it was not accepted.
     pub error: Option<SendError>,
+    /// Whether it is final only once its receipt has come, or was waited for long enough.
+    pub receipt_follows: bool,
 }
 
 // === impl FinalState ===
@@ -201,11 +203,12 @@ impl Open {
         let at_most_once = guarantee == DeliveryGuarantee::AtMostOnce;
         match outcome {
             Outcome::Throttled { after, error } => self.wait(policy, now, after, error),
-            Outcome::Accepted { provider_message_id, .. } => Next::Ended(Ended {
+            Outcome::Accepted { provider_message_id, receipt_follows } => Next::Ended(Ended {
                 state: FinalState::Sent,
                 attempts: self.attempts.saturating_add(1),
                 provider_message_id,
                 error: None,
+                receipt_follows,
             }),
             Outcome::Rejected { error } => self.tried().end(error),
             Outcome::Temporary { certain, after, error } if certain || !at_most_once => {
@@ -231,6 +234,7 @@ impl Open {
             attempts: self.attempts,
             provider_message_id: None,
             error: Some(error),
+            receipt_follows: false,
         })
     }
 
@@ -254,6 +258,7 @@ impl Open {
             attempts,
             provider_message_id: None,
             error: Some(error),
+            receipt_follows: false,
         }
     }
 
@@ -265,7 +270,13 @@ impl Open {
             format!("{STARTS_MAX} times in a row the worker that submitted this message was lost"),
         );
         let attempts = self.attempts.saturating_add(STARTS_MAX);
-        Ended { state: FinalState::Failed, attempts, provider_message_id: None, error: Some(error) }
+        Ended {
+            state: FinalState::Failed,
+            attempts,
+            provider_message_id: None,
+            error: Some(error),
+            receipt_follows: false,
+        }
     }
 
     /// What follows if it may leave no more.
@@ -276,6 +287,7 @@ impl Open {
             attempts: self.attempts,
             provider_message_id: None,
             error: None,
+            receipt_follows: false,
         })
     }
 

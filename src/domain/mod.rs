@@ -25,6 +25,7 @@ pub mod retry_after;
 pub mod scope;
 pub mod signature;
 pub mod signing_key;
+pub mod state_byte;
 pub mod template;
 pub mod time;
 pub mod units;

@@ -145,6 +145,7 @@ mod tests {
             attempts: 1,
             provider_message_id: Some(id.to_owned()),
             error: None,
+            receipt_follows: false,
         }
     }
 

@@ -1,7 +1,8 @@
 //! Kind `mock`: a provider inside the process, to try Ringback with and to test against.
 //!
 //! A few recipients are scripted. Every other one is accepted, or rejected in the share
-//! `failure_ratio`. What becomes of a message follows from its id and the seed alone, so a run can
+//! `failure_ratio`. Receipts follow for two of the scripted ones, and with `receipts = true` for all; they are
+//! kept in memory, so those of a process that ends are never said: then the receipt time-out speaks. What becomes of a message follows from its id and the seed alone, so a run can
 //! be repeated. Without latency an outcome is ready at once, and no timer is touched.
 
 use std::{
@@ -9,12 +10,13 @@ use std::{
     future,
     hash::{Hash, Hasher},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::{
     Provider, Submission,
@@ -23,8 +25,12 @@ use super::{
 use crate::domain::{
     ids::MessageId,
     outcome::{Outcome, SendError},
+    receipt::{Receipt, ReceiptWord},
     units::span,
 };
+
+/// The most receipts that are under way.
+const RECEIPTS_MAX: usize = 1_000_000;
 
 /// How long a throttled submission is asked to wait.
 const THROTTLED: Duration = Duration::from_millis(200);
@@ -43,6 +49,9 @@ pub struct MockSettings {
     pub failure_ratio: f64,
     /// What the choice of those, and the ids given, depend on besides the message's id.
     pub seed: u64,
+    /// How long after it was accepted a message's receipt comes.
+    #[serde(with = "span")]
+    pub receipt_latency: Duration,
 }
 
 /// What becomes of a scripted recipient's messages.
@@ -56,12 +65,28 @@ enum Script {
     FailsTwice,
     /// Times out, always.
     TimesOut,
+    /// Accepted; its receipt says delivered.
+    Delivered,
+    /// Accepted; its receipt says not.
+    Undelivered,
 }
 
 struct Mock {
     settings: MockSettings,
     throttled: Mutex<HashSet<MessageId>>,
+    receipts: Receipts,
 }
+
+/// What the mock will say of messages later.
+struct Receipts {
+    /// For whom: none, the scripted ones if nothing is said, or all.
+    wanted: Option<bool>,
+    sender: mpsc::Sender<Due>,
+    receiver: Mutex<Option<mpsc::Receiver<Due>>>,
+}
+
+/// A receipt, and when it comes.
+type Due = (Instant, Receipt);
 
 /// A small hash whose value stays the same from one build to the next.
 struct Mix(u64);
@@ -70,7 +95,7 @@ struct Mix(u64);
 
 impl KindSettings for MockSettings {
     const WORD: &'static str = "mock";
-    const KEYS: &'static [&'static str] = &["latency", "failure_ratio", "seed"];
+    const KEYS: &'static [&'static str] = &["latency", "failure_ratio", "seed", "receipt_latency"];
 }
 
 impl Kind for MockSettings {
@@ -82,11 +107,12 @@ impl Kind for MockSettings {
         serde_json::to_value(self)
     }
 
-    fn build(&self, _: &Site<'_>) -> Result<Arc<dyn Provider>, InvalidSettings> {
+    fn build(&self, site: &Site<'_>) -> Result<Arc<dyn Provider>, InvalidSettings> {
         if !(0.0..=1.0).contains(&self.failure_ratio) {
             return Err(InvalidSettings::new("failure_ratio", "give a number from 0 to 1"));
         }
-        Ok(Arc::new(Mock { settings: self.clone(), throttled: Mutex::default() }))
+        let receipts = Receipts::new(site.common.receipts);
+        Ok(Arc::new(Mock { settings: self.clone(), throttled: Mutex::default(), receipts }))
     }
 }
 
@@ -99,6 +125,8 @@ impl Script {
             "2" => Some(Self::ThrottledOnce),
             "3" => Some(Self::FailsTwice),
             "4" => Some(Self::TimesOut),
+            "5" => Some(Self::Delivered),
+            "6" => Some(Self::Undelivered),
             _ => None,
         }
     }
@@ -117,6 +145,10 @@ impl Provider for Mock {
             self.outcome(script, submission)
         }
         .boxed()
+    }
+
+    fn own_receipts(&self) -> Option<BoxStream<'static, Receipt>> {
+        self.receipts.stream()
     }
 }
 
@@ -141,7 +173,7 @@ impl Mock {
             None if self.rejects(submission.id) => Outcome::Rejected {
                 error: SendError::permanent("provider_rejected", "chosen by failure_ratio"),
             },
-            _ => self.accepted(submission.id),
+            script => self.accepted(submission.id, script),
         }
     }
 
@@ -160,9 +192,12 @@ impl Mock {
         ratio > 0.0 && ((self.word(id, 0) >> 32) as f64 / (1_u64 << 32) as f64) < ratio
     }
 
-    fn accepted(&self, id: MessageId) -> Outcome {
+    fn accepted(&self, id: MessageId, script: Option<Script>) -> Outcome {
         let provider_message_id = format!("MK{:016x}{:016x}", self.word(id, 1), self.word(id, 2));
-        Outcome::Accepted { provider_message_id: Some(provider_message_id), receipt_follows: false }
+        Outcome::Accepted {
+            provider_message_id: Some(provider_message_id),
+            receipt_follows: self.receipts.promise(id, script, self.settings.receipt_latency),
+        }
     }
 
     /// A number that looks random; `lane` tells numbers for one message apart.
@@ -171,6 +206,45 @@ impl Mock {
         lane.hash(&mut mix);
         id.hash(&mut mix);
         mix.finish()
+    }
+}
+
+// === impl Receipts ===
+
+impl Receipts {
+    fn new(wanted: Option<bool>) -> Self {
+        let (sender, receiver) = mpsc::channel(RECEIPTS_MAX);
+        Self { wanted, sender, receiver: Mutex::new(Some(receiver)) }
+    }
+
+    /// Sees to it that a message's receipt comes, if it has one; false if none will. While too many are
+    /// under way, no other is promised.
+    fn promise(&self, message: MessageId, script: Option<Script>, latency: Duration) -> bool {
+        let is_scripted = matches!(script, Some(Script::Delivered | Script::Undelivered));
+        if !self.wanted.unwrap_or(is_scripted) {
+            return false;
+        }
+        let (word, error) = if script == Some(Script::Undelivered) {
+            let error =
+                SendError::permanent("undelivered", "the mock's carrier did not deliver it");
+            (ReceiptWord::Undelivered, Some(error))
+        } else {
+            (ReceiptWord::Delivered, None)
+        };
+        let receipt = Receipt { message, word, at: None, error };
+        self.sender.try_send((Instant::now() + latency, receipt)).is_ok()
+    }
+
+    /// The receipts as they come due. All have the same latency, so they come in the order of their
+    /// messages' acceptance.
+    fn stream(&self) -> Option<BoxStream<'static, Receipt>> {
+        let receiver = self.receiver.lock().take()?;
+        let next = |mut receiver: mpsc::Receiver<Due>| async move {
+            let (due, receipt) = receiver.recv().await?;
+            tokio::time::sleep_until(due.into()).await;
+            Some((receipt, receiver))
+        };
+        Some(stream::unfold(receiver, next).boxed())
     }
 }
 
@@ -287,6 +361,27 @@ mod tests {
         assert!((2_300..2_700).contains(&first.len()), "{}", first.len());
         assert_eq!(first, rejected(1));
         assert_ne!(first, rejected(2));
+    }
+
+    #[tokio::test]
+    async fn receipts_follow_for_the_scripted_ones_and_for_all_who_are_to_have_them() {
+        let follows = |mock: &dyn Provider, to| match outcome(mock, to, 7, 0) {
+            Outcome::Accepted { receipt_follows, .. } => receipt_follows,
+            other => panic!("{other:?}"),
+        };
+        let by_default = mock(&MockSettings::default());
+        assert!(!follows(&*by_default, "+15551230001"));
+        assert!(follows(&*by_default, "+15005550005") && follows(&*by_default, "+15005550006"));
+        let words: Vec<_> =
+            by_default.own_receipts().unwrap().take(2).map(|receipt| receipt.word).collect().await;
+        assert_eq!(words, [ReceiptWord::Delivered, ReceiptWord::Undelivered]);
+        assert!(by_default.own_receipts().is_none());
+        for wanted in [true, false] {
+            let common = CommonSettings { receipts: Some(wanted), ..CommonSettings::default() };
+            let mock = MockSettings::default().build(&Site::of(&common)).unwrap();
+            assert_eq!(follows(&*mock, "+15551230001"), wanted);
+            assert_eq!(follows(&*mock, "+15005550005"), wanted);
+        }
     }
 
     #[tokio::test]

@@ -7,11 +7,12 @@
 pub mod http;
 pub mod mock;
 pub mod registry;
+mod signed;
 
 use std::time::Duration;
 
 use ::http::HeaderMap;
-use futures_util::future::BoxFuture;
+use futures_util::{future::BoxFuture, stream::BoxStream};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
@@ -33,6 +34,11 @@ pub trait Provider: Send + Sync {
     /// accepted. Calling again with the same [`Submission::id`] must be as safe as the provider
     /// allows: where it knows idempotency keys, the id is the key.
     fn submit<'a>(&'a self, submission: Submission<'a>) -> BoxFuture<'a, Outcome>;
+
+    /// The receipts of a provider that is in this process, once: whoever asks first has them.
+    fn own_receipts(&self) -> Option<BoxStream<'static, Receipt>> {
+        None
+    }
 
     /// Reads a request in which the provider reports receipts.
     ///
@@ -135,6 +141,20 @@ pub struct RetrySettings {
 
 /// The longest time a provider's `Retry-After` can pause it.
 pub const PAUSE_MAX: Duration = Duration::from_mins(10);
+
+// === impl ReceiptRefusal ===
+
+impl ReceiptRefusal {
+    /// The word for metrics.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NotTaken => "not_taken",
+            Self::Forged => "forged",
+            Self::Malformed(_) => "malformed",
+        }
+    }
+}
 
 // === impl CommonSettings ===
 

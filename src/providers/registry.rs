@@ -315,6 +315,7 @@ mod tests {
         kind = "http"
         url = "https://sms.example/send?key=hush"
         headers = { Authorization = "Bearer hush" }
+        receipt_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
         rate = "200/s"
         max_in_flight = "128"
         retry = { attempts = 3 }
@@ -383,7 +384,10 @@ mod tests {
     fn what_is_shown_can_be_read_back_and_holds_no_secret() {
         let settings = read(HTTP).unwrap();
         let shown = serde_json::to_string(&settings).unwrap();
-        assert!(!shown.contains("hush") && !format!("{settings:?}").contains("hush"), "{shown}");
+        let debug = format!("{settings:?}");
+        for secret in ["hush", "whsec_"] {
+            assert!(!shown.contains(secret) && !debug.contains(secret), "{shown} {debug}");
+        }
         let value: serde_json::Value = serde_json::from_str(&shown).unwrap();
         assert_eq!(value["kind"], "http");
         assert_eq!(value["rate"], "200/s");
@@ -400,6 +404,7 @@ mod tests {
         let shown = MockSettings::default().shown().unwrap();
         assert_eq!(keys(&shown), MockSettings::KEYS.iter().copied().collect());
         let common = CommonSettings {
+            receipts: Some(true),
             rate: "1/s".parse().ok(),
             from: Some("+15550001111".into()),
             price_per_segment: "0.0079 USD".parse().ok(),

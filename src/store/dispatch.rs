@@ -64,7 +64,7 @@ pub trait Dispatch: Send + Sync {
     async fn paused(&self, provider: &str) -> Result<Pause, StoreError>;
 
     /// Takes back chunks whose leases ran out, noting what they left behind (see [`Past`]), closes chunks of canceled and expired batches, puts what is due
-    /// back in the ring, drops dead uploads, carries out orders to replay events at a measured pace,
+    /// back in the ring, ends the wait for receipts that lasted long enough, drops dead uploads, carries out orders to replay events at a measured pace,
     /// and erases what was kept long enough. Bounded; to be repeated at once while
     /// [`Swept::more`].
     ///
@@ -264,6 +264,8 @@ pub struct Swept {
     pub batches_begun: u64,
     /// Batches of which nothing may leave any more.
     pub batches_expired: u64,
+    /// Batches whose receipts are waited for no more.
+    pub waits_ended: u64,
     /// Uploads that were dropped.
     pub uploads_dropped: u64,
     /// Batches that were erased.
@@ -292,6 +294,7 @@ impl std::ops::AddAssign for Swept {
         self.batches_due += other.batches_due;
         self.batches_begun += other.batches_begun;
         self.batches_expired += other.batches_expired;
+        self.waits_ended += other.waits_ended;
         self.uploads_dropped += other.uploads_dropped;
         self.batches_purged += other.batches_purged;
         self.events_replayed += other.events_replayed;

@@ -132,6 +132,9 @@ pub struct Draft {
     pub token: u64,
     /// The most batches that the account may have under way, this one included.
     pub batches_max: Option<u32>,
+    /// How long its receipts are waited for once it is handed over, at most
+    /// [`RECEIPT_TIMEOUT_MAX`](super::RECEIPT_TIMEOUT_MAX).
+    pub receipt_timeout: Duration,
 }
 
 /// How an upload ends.

@@ -1,7 +1,7 @@
-//! The port to the store, in five small traits: one for each role that uses it.
+//! The port to the store, in small traits: one for each role that uses it.
 //!
 //! [`Intake`] is what the API writes, [`Reading`] what it reads, [`Dispatch`] is the workers', and
-//! [`Callbacks`] the notifiers', [`Audit`] is what operators ask. No trait knows a driver. Every operation is one atomic step of
+//! [`Callbacks`] the notifiers', [`Receipts`] is what carriers say, [`Audit`] what operators ask. No trait knows a driver. Every operation is one atomic step of
 //! the store, and may be repeated: after a lost reply the same call changes nothing twice.
 //!
 //! The step that makes a batch's last message final also completes the batch and creates its one
@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod intake;
 pub mod pace;
 mod reading;
+mod receipts;
 pub mod redis;
 mod settings;
 mod stored;
@@ -45,14 +46,15 @@ pub use intake::{
 };
 pub use pace::SendTimes;
 pub use reading::{
-    AttemptRecord, AttemptsView, BatchFilter, MessageView, ProviderStats, Reading, RecipientView,
-    Stats,
+    AttemptRecord, AttemptsView, BatchFilter, LateReceipt, MessageView, ProviderStats, Reading,
+    RecipientView, Stats,
 };
 
+pub use receipts::{Heard, RECEIPT_TIMEOUT_MAX, RECEIPTS_MAX, Receipts, StoredReceipt};
 use settings::PURGE_AHEAD_MAX;
 pub use settings::{RETENTION_MAX, SentinelLogin, StoreSettings, StoreTls};
 
-/// A store, whichever it is: the five ports on one backend.
+/// A store, whichever it is: all ports on one backend.
 #[derive(Clone)]
 pub struct Store {
     /// What the API writes.
@@ -63,6 +65,8 @@ pub struct Store {
     pub dispatch: Arc<dyn Dispatch>,
     /// What the notifiers do.
     pub callbacks: Arc<dyn Callbacks>,
+    /// What carriers say.
+    pub receipts: Arc<dyn Receipts>,
     /// What operators ask.
     pub audit: Arc<dyn Audit>,
     /// What rings when there is something to do.

@@ -142,6 +142,19 @@ pub struct MessageView {
     pub error: Option<SendError>,
     /// When it last changed.
     pub updated_at: UnixMs,
+    /// What the carrier said of it when it was final already.
+    pub late_receipt: Option<LateReceipt>,
+}
+
+/// A receipt that came too late to change anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateReceipt {
+    /// `Delivered` or `Undelivered`.
+    pub state: FinalState,
+    /// When.
+    pub at: UnixMs,
+    /// Why it was not delivered.
+    pub error: Option<SendError>,
 }
 
 /// A recipient as the client gave it.

@@ -6,14 +6,17 @@
 
 use std::ops::Range;
 
-use super::{MessageView, RecipientView, StoreError};
+use super::{LateReceipt, MessageView, RecipientView, StoreError};
 use crate::domain::{
     batch::{Batch, BatchSpec, CallbackSpec, Counts, FinalCounts, Pace},
     chunk,
-    event::{Event, Occurrence},
+    event::{Event, LateReceipts, Occurrence},
     ids::{BatchId, EventId},
     message::{FinalState, MessageState},
+    outcome::SendError,
+    receipt::{self, ReceiptRecord},
     record::{self, Record},
+    state_byte::StateByte,
     time::UnixMs,
 };
 
@@ -21,9 +24,10 @@ const SPEC_VERSION: u8 = 5;
 
 /// An event's own part, as stores keep it.
 pub(super) struct StoredEvent {
-    /// `completed`, `dispatched`, `progress` or `failed`.
+    /// `completed`, `dispatched`, `progress`, `failed` or `amended`.
     pub(super) kind: String,
-    /// Of the two in the middle the counts, of the last the message's index.
+    /// Of the second and third the counts, of the fourth the message's index, of the last how many late
+    /// receipts came.
     pub(super) about: String,
     /// Its place among the events of its batch.
     pub(super) sequence: u32,
@@ -41,6 +45,8 @@ pub(super) struct StoredChunk {
     pub(super) recipients: Vec<u8>,
     /// The records of tries.
     pub(super) log: Vec<u8>,
+    /// The receipts.
+    pub(super) receipts: Vec<u8>,
     /// Whether a worker holds it.
     pub(super) held: bool,
     /// How the batch was closed, if it was canceled or has expired.
@@ -92,8 +98,12 @@ pub(super) fn read_spec(bytes: &[u8]) -> Result<BatchSpec, StoreError> {
 /// What a client wants to be told besides the completion, as stores keep it: a letter each.
 pub(super) fn wants(callback: Option<&CallbackSpec>) -> String {
     let Some(wanted) = callback.map(|callback| callback.events) else { return String::new() };
-    let letters =
-        [('d', wanted.dispatched), ('f', wanted.failures), ('p', wanted.progress.is_some())];
+    let letters = [
+        ('a', wanted.amended),
+        ('d', wanted.dispatched),
+        ('f', wanted.failures),
+        ('p', wanted.progress.is_some()),
+    ];
     letters.iter().filter(|(_, wanted)| *wanted).map(|(letter, _)| *letter).collect()
 }
 
@@ -120,11 +130,20 @@ impl StoredEvent {
             "completed" => Occurrence::Completed,
             "dispatched" => Occurrence::Dispatched(counts()?),
             "progress" => Occurrence::Progress(counts()?),
+            "amended" => Occurrence::Amended(late(&self.about).ok_or_else(unexpected)?),
             "failed" => Occurrence::MessageFailed(self.about.parse().map_err(|_| unexpected())?),
             _ => return Err(unexpected()),
         };
         Ok(Event { id, batch: batch.id, sequence: self.sequence, at: self.at, what })
     }
+}
+
+/// Reads what stores write of late receipts: revision, delivered, undelivered.
+fn late(text: &str) -> Option<LateReceipts> {
+    let mut numbers = text.split(' ');
+    let revision = numbers.next()?.parse().ok()?;
+    let (delivered, undelivered) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+    Some(LateReceipts { revision, delivered, undelivered })
 }
 
 /// Reads counts as stores write them: those in workers' hands, then each final state.
@@ -172,7 +191,7 @@ impl StoredChunk {
     ) {
         let offsets = chunk::offsets(&self.recipients, self.states.len());
         for ((index, byte), offset) in (self.first..).zip(&self.states).zip(&offsets) {
-            let ended = FinalState::from_byte(*byte).or(self.closed_wholly());
+            let ended = StateByte(*byte).ended().or(self.closed_wholly());
             if wanted.contains(&index) && ended.is_some_and(|ended| states.contains(&ended)) {
                 recipients.push(chunk::entry_at(&self.recipients, *offset).into());
             }
@@ -192,15 +211,21 @@ impl StoredChunk {
                 *slot = Some(record);
             }
         }
+        let mut heard: Vec<Option<ReceiptRecord<'_>>> = vec![None; self.states.len()];
+        for (place, receipt) in receipt::read(&self.receipts) {
+            if let Some(slot) = heard.get_mut(usize::from(place)) {
+                *slot = Some(receipt);
+            }
+        }
         let offsets = chunk::offsets(&self.recipients, self.states.len());
-        for (place, ((state, record), offset)) in
-            self.states.iter().zip(&latest).zip(&offsets).enumerate()
-        {
+        let known = self.states.iter().zip(&latest).zip(&heard).zip(&offsets);
+        for (place, (((state, record), receipt), offset)) in known.enumerate() {
             // A place fits a u32: a chunk holds at most CHUNK_MESSAGES_MAX messages.
             let index = self.first + u32::try_from(place).unwrap_or(u32::MAX);
             if wanted.contains(&index) {
                 let entry = chunk::entry_at(&self.recipients, *offset);
-                messages.push(self.message(id, index, *state, &entry, record.as_ref()));
+                let message = self.message(id, index, StateByte(*state), &entry, record.as_ref());
+                messages.push(heard_of(message, StateByte(*state), receipt.as_ref(), id));
             }
         }
     }
@@ -209,12 +234,12 @@ impl StoredChunk {
         &self,
         id: BatchId,
         index: u32,
-        state: u8,
+        state: StateByte,
         entry: &chunk::Entry<'_>,
         record: Option<&Record<'_>>,
     ) -> MessageView {
         let created_at = id.created_at();
-        let state = match FinalState::from_byte(state).or(self.closed_wholly()) {
+        let state = match state.ended().or(self.closed_wholly()) {
             Some(state) => state.into(),
             None if self.held => MessageState::Sending,
             None => MessageState::Queued,
@@ -232,8 +257,28 @@ impl StoredChunk {
                 .map(str::to_owned),
             error: record.and_then(|record| record.error.clone()).map(Into::into),
             updated_at: closed.map(|closed| closed.at).or(recorded_at).unwrap_or(created_at),
+            late_receipt: None,
         }
     }
+}
+
+/// A message with what its receipt adds to what its tries came to.
+fn heard_of(
+    mut message: MessageView,
+    state: StateByte,
+    receipt: Option<&ReceiptRecord<'_>>,
+    id: BatchId,
+) -> MessageView {
+    let Some(receipt) = receipt else { return message };
+    let at = record::at(id.created_at(), receipt.after_ms);
+    let error = receipt.error.clone().map(SendError::from);
+    if let Some(state) = state.late() {
+        message.late_receipt = Some(LateReceipt { state, at, error });
+    } else {
+        message.updated_at = at;
+        message.error = error;
+    }
+    message
 }
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ pub enum CallbackResult {
     Interrupted,
 }
 
+/// Counters by the provider's name and what came of something.
+type ByProviderAndResult = Family<[(&'static str, String); 2], Counter>;
+
 /// The figures of this process, named `ringback_process_…`.
 pub struct Metrics {
     registry: Registry,
@@ -45,6 +48,7 @@ pub struct Metrics {
     callback_attempts: ByResult,
     callback_seconds: Histogram,
     hosts_left_alone: Counter,
+    receipts: ByProviderAndResult,
 }
 
 // === impl CallbackResult ===
@@ -87,6 +91,7 @@ impl Default for Metrics {
             callback_attempts: ByResult::default(),
             callback_seconds,
             hosts_left_alone: Counter::default(),
+            receipts: ByProviderAndResult::default(),
         };
         metrics.register();
         metrics
@@ -128,6 +133,12 @@ impl Metrics {
         }
     }
 
+    /// A provider reported `number` receipts that came to this.
+    pub fn receipts_heard(&self, provider: &str, result: &str, number: u64) {
+        let labels = [("provider", provider.to_owned()), ("result", result.to_owned())];
+        self.receipts.get_or_create(&labels).inc_by(number);
+    }
+
     /// A receiver's host gave no answer once too often.
     pub fn host_left_alone(&self) {
         self.hosts_left_alone.inc();
@@ -164,6 +175,11 @@ impl Metrics {
             "provider_pauses",
             "Times a provider asked for a pause",
             self.pauses.clone(),
+        );
+        self.registry.register(
+            "receipts",
+            "Receipts that providers reported, by what they came to",
+            self.receipts.clone(),
         );
         // From zero, so that the first of a kind is seen as an increase.
         for result in CallbackResult::ALL {
@@ -204,6 +220,7 @@ mod tests {
         metrics.callback_attempted(CallbackResult::Delivered, Duration::from_millis(3));
         metrics.callback_attempted(CallbackResult::Interrupted, Duration::ZERO);
         metrics.host_left_alone();
+        metrics.receipts_heard("carrier", "late", 3);
         let mut text = String::new();
         metrics.encode(&mut text);
         for line in [
@@ -218,6 +235,7 @@ mod tests {
             "ringback_process_callback_attempts_total{result=\"interrupted\"} 1",
             "ringback_process_callback_attempt_seconds_count 1",
             "ringback_process_callback_hosts_left_alone_total 1",
+            "ringback_process_receipts_total{provider=\"carrier\",result=\"late\"} 3",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Each part, and which parts it may import.
-const RULES: [(&str, &[&str]); 13] = [
+const RULES: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("crash", &[]),
@@ -19,7 +19,8 @@ const RULES: [(&str, &[&str]); 13] = [
     ("providers", &["domain"]),
     ("dispatch", &["domain", "store", "providers", "clock", "crash", "telemetry"]),
     ("callbacks", &["domain", "store", "providers", "clock", "crash", "telemetry"]),
-    ("api", &["domain", "store", "providers", "clock", "crash", "telemetry"]),
+    ("receipts", &["domain", "store", "clock", "telemetry"]),
+    ("api", &["domain", "store", "providers", "receipts", "clock", "crash", "telemetry"]),
     ("settings", &["domain", "store", "providers", "dispatch", "callbacks", "api", "telemetry"]),
     (
         "app",
@@ -29,6 +30,7 @@ const RULES: [(&str, &[&str]); 13] = [
             "providers",
             "dispatch",
             "callbacks",
+            "receipts",
             "api",
             "clock",
             "telemetry",

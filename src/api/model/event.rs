@@ -31,6 +31,9 @@ pub enum EventType {
     /// A message failed after its batch was accepted.
     #[serde(rename = "message.failed")]
     MessageFailed,
+    /// Receipts came after the batch was over.
+    #[serde(rename = "batch.amended")]
+    BatchAmended,
 }
 
 /// An event, and where its callback stands.
@@ -193,6 +196,7 @@ impl EventType {
             Self::BatchDispatched => "batch.dispatched",
             Self::BatchProgress => "batch.progress",
             Self::MessageFailed => "message.failed",
+            Self::BatchAmended => "batch.amended",
         }
     }
 }
@@ -204,6 +208,7 @@ impl From<Occurrence> for EventType {
             Occurrence::Dispatched(_) => Self::BatchDispatched,
             Occurrence::Progress(_) => Self::BatchProgress,
             Occurrence::MessageFailed(_) => Self::MessageFailed,
+            Occurrence::Amended(_) => Self::BatchAmended,
         }
     }
 }
@@ -290,7 +295,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         batch::{Batch, BatchSpec, BatchState, CallbackSpec, Counts},
-        event::Event,
+        event::{Event, LateReceipts},
         time::UnixMs,
     };
 
@@ -336,6 +341,7 @@ mod tests {
             Occurrence::Dispatched(Counts::default()),
             Occurrence::Progress(Counts::default()),
             Occurrence::MessageFailed(0),
+            Occurrence::Amended(LateReceipts::default()),
         ] {
             let kind = EventType::from(what);
             assert_eq!(kind.word(), what.word());

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::receipts::Tally;
+
 /// The providers of the installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProviderList {
@@ -36,6 +38,26 @@ pub struct ProviderResource {
     pub in_flight: Option<u64>,
 }
 
+/// What reported receipts came to, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct ReceiptsTaken {
+    /// Their messages are final by them.
+    pub counted: u64,
+    /// The same, and they came before the answer to the submission was recorded.
+    pub early: u64,
+    /// They had been reported before.
+    pub repeated: u64,
+    /// Their messages were final: they are kept beside that, as `late_receipt`.
+    pub late: u64,
+    /// They are against what is known of their messages, which stays.
+    pub contrary: u64,
+    /// No such messages were handed over to this provider.
+    pub unknown: u64,
+    /// They say no end.
+    pub passing: u64,
+}
+
 /// Whether messages leave through a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -46,6 +68,23 @@ pub enum ProviderState {
     Throttled,
     /// Not until it is resumed.
     Paused,
+}
+
+// === impl ReceiptsTaken ===
+
+impl From<Tally> for ReceiptsTaken {
+    fn from(tally: Tally) -> Self {
+        let of = |word| tally.get(word).copied().unwrap_or_default();
+        Self {
+            counted: of("counted"),
+            early: of("early"),
+            repeated: of("repeated"),
+            late: of("late"),
+            contrary: of("contrary"),
+            unknown: of("unknown"),
+            passing: of("passing"),
+        }
+    }
 }
 
 // === impl ProviderState ===

@@ -5,9 +5,9 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{CountsView, EventType, MessageError};
-use crate::domain::{batch::BatchState, ids::BatchId, message::MessageState};
+use crate::domain::{batch::BatchState, event::LateReceipts, ids::BatchId, message::MessageState};
 
-/// A callback about a batch: `batch.completed`, `batch.dispatched` or `batch.progress`.
+/// A callback about a batch: `batch.completed`, `batch.dispatched`, `batch.progress` or `batch.amended`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct BatchEvent {
     /// What it reports.
@@ -25,9 +25,10 @@ pub struct BatchEventData {
     /// The batch.
     #[schema(value_type = String, example = "bat_01JX4T0V5Q8Z3M9K7B2C6D1E0F")]
     pub batch_id: BatchId,
-    /// The event's place among those of its batch, from 1; the completion is the last.
+    /// The event's place among those of its batch, from 1; after the completion come only those about late
+    /// receipts.
     pub sequence: u32,
-    /// `completed` or `canceled`; only in `batch.completed`.
+    /// `completed` or `canceled`; only in `batch.completed` and `batch.amended`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<BatchState>,
     /// The client's own name for the batch.
@@ -48,6 +49,9 @@ pub struct BatchEventData {
     /// The client's own JSON, as given.
     #[schema(value_type = serde_json::Value)]
     pub metadata: Box<RawValue>,
+    /// Receipts that came after the batch was over; only in `batch.amended`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_receipts: Option<LateReceipts>,
 }
 
 /// A callback about a message that failed: `message.failed`.
@@ -145,9 +149,12 @@ mod tests {
     #[test]
     fn every_body_reads_as_its_type_with_nothing_left_over() {
         let counts = Counts { total: 1, ..Counts::default() };
-        for what in
-            [Occurrence::Completed, Occurrence::Dispatched(counts), Occurrence::Progress(counts)]
-        {
+        for what in [
+            Occurrence::Completed,
+            Occurrence::Dispatched(counts),
+            Occurrence::Progress(counts),
+            Occurrence::Amended(LateReceipts { revision: 2, delivered: 3, undelivered: 4 }),
+        ] {
             let text = body(what);
             let read: BatchEvent = serde_json::from_str(&text).unwrap();
             assert_eq!(serde_json::to_string(&read).unwrap(), text);

@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// The events that can be named.
-const EVENTS: [&str; 4] =
-    ["batch.completed", "batch.dispatched", "batch.progress", "message.failed"];
+const EVENTS: [&str; 5] =
+    ["batch.completed", "batch.dispatched", "batch.progress", "message.failed", "batch.amended"];
 
 /// The most elements of `events` that are read.
 const EVENTS_MAX: usize = 16;
@@ -144,6 +144,7 @@ impl Callback<'_> {
         Wanted {
             dispatched: wants("batch.dispatched"),
             failures: wants("message.failed"),
+            amended: wants("batch.amended"),
             progress: progress.then(|| self.pace.unwrap_or(PACE_DEFAULT)),
         }
     }

@@ -157,6 +157,7 @@ mod tests {
             provider_message_id: None,
             error,
             updated_at: String::new(),
+            late_receipt: None,
         }
     }
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::{
     domain::{
-        message::{Ended, FinalState},
+        message::Ended,
         record,
+        state_byte::StateByte,
         time::{UnixMs, millis},
     },
     store::Waiting,
@@ -14,8 +15,8 @@ use crate::{
 /// Outcomes that wait for the settler.
 #[derive(Default)]
 pub(in crate::dispatch) struct Outbox {
-    /// Places that became final, with their states.
-    pub(in crate::dispatch) ended: Vec<(u16, FinalState)>,
+    /// Places that became final, or wait for a receipt, with their states.
+    pub(in crate::dispatch) ended: Vec<(u16, StateByte)>,
     /// Their records, and those of places that wait for another try.
     pub(in crate::dispatch) log: Vec<u8>,
     /// Places that wait for another try.
@@ -39,6 +40,6 @@ impl Outbox {
 
     pub(super) fn end(&mut self, place: u16, ended: &Ended, after: Duration) {
         record::write_ended(&mut self.log, place, ended, millis(after));
-        self.ended.push((place, ended.state));
+        self.ended.push((place, ended.into()));
     }
 }

@@ -138,7 +138,7 @@ mod tests {
         let claimed_at = UnixMs(NOW.0 - 1_000);
         let mark = Some(Mark { upto: 5, claimed_at });
         let sorted = sorted(Past { mark, ..Past::default() });
-        assert_eq!(sorted.outbox.ended, [(0, FinalState::Unknown), (2, FinalState::Unknown)]);
+        assert_eq!(sorted.outbox.ended, [0, 2].map(|place| (place, FinalState::Unknown.into())));
         assert_eq!((sorted.ready, sorted.later), (vec![4, 5], Some(NOW.after(MINUTE))));
     }
 
@@ -146,7 +146,7 @@ mod tests {
     fn poison_has_ended_and_the_rest_is_sent() {
         let suspect = Some(Suspect { place: 2, starts: 3 });
         let sorted = sorted(Past { losses: Some(6), suspect, ..Past::default() });
-        assert_eq!(sorted.outbox.ended, [(2, FinalState::Failed)]);
+        assert_eq!(sorted.outbox.ended, [(2, FinalState::Failed.into())]);
         assert_eq!(sorted.ready, [0, 4, 5]);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         hold::{Hold, Outbox},
         lane::Shared,
     },
-    domain::message::FinalState,
+    domain::{message::FinalState, state_byte::StateByte},
     store::{Settled, Settlement, Wish},
 };
 
@@ -135,10 +135,10 @@ impl Account {
         finished: bool,
     ) -> Settlement {
         outbox.ended.sort_unstable_by_key(|(place, _)| *place);
-        for (_, state) in &outbox.ended {
-            match self.ended.iter_mut().find(|(known, _)| known == state) {
+        for state in outbox.ended.iter().filter_map(|(_, byte)| byte.ended()) {
+            match self.ended.iter_mut().find(|(known, _)| *known == state) {
                 Some((_, messages)) => *messages += 1,
-                None => self.ended.push((*state, 1)),
+                None => self.ended.push((state, 1)),
             }
         }
         let holding = self.hold.holding();
@@ -284,11 +284,11 @@ pub(super) fn lacks_marks(lane: &Shared, hold: &Hold, account: Option<&Account>)
 }
 
 /// Final states in runs, as [`Settlement::changes`] wants them. `ended` is sorted by place.
-fn runs(ended: &[(u16, FinalState)]) -> Bytes {
+fn runs(ended: &[(u16, StateByte)]) -> Bytes {
     let mut runs = Vec::new();
     let mut rest = ended;
     while let [(first, state), ..] = rest {
-        let follows = |(nth, (place, other)): (usize, &(u16, FinalState))| {
+        let follows = |(nth, (place, other)): (usize, &(u16, StateByte))| {
             usize::from(*place) == usize::from(*first) + nth && other == state
         };
         let length = rest.iter().enumerate().take_while(|next| follows(*next)).count();
@@ -296,7 +296,7 @@ fn runs(ended: &[(u16, FinalState)]) -> Bytes {
         let messages = u16::try_from(length).unwrap_or(u16::MAX);
         runs.extend_from_slice(&first.to_be_bytes());
         runs.extend_from_slice(&messages.to_be_bytes());
-        runs.push(*state as u8);
+        runs.push(state.0);
         rest = &rest[length..];
     }
     runs.into()
@@ -317,6 +317,7 @@ mod tests {
     fn neighbours_in_one_state_make_a_run() {
         use FinalState::{Failed, Sent};
         let ended = [(0, Sent), (1, Sent), (2, Failed), (4, Failed), (300, Sent)];
+        let ended = ended.map(|(place, state)| (place, state.into()));
         let expected = [[0, 0, 0, 2, 1], [0, 2, 0, 1, 4], [0, 4, 0, 1, 4], [1, 44, 0, 1, 1]];
         assert_eq!(runs(&ended), expected.concat());
         assert!(runs(&[]).is_empty());

@@ -79,12 +79,12 @@ pub(super) async fn read(mut body: Incoming) -> Result<Bytes, ReadError> {
 }
 
 /// A 2xx with its whole body.
-pub(super) fn accepted(body: &[u8]) -> Outcome {
+pub(super) fn accepted(body: &[u8], receipt_follows: bool) -> Outcome {
     let receipt = serde_json::from_slice::<Receipt<'_>>(body).ok();
     let id = receipt.and_then(|receipt| text_or_number(receipt.id?));
     Outcome::Accepted {
         provider_message_id: id.filter(|id| id.len() <= ID_BYTES_MAX),
-        receipt_follows: false,
+        receipt_follows,
     }
 }
 
@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn id(body: &str) -> Option<String> {
-        match accepted(body.as_bytes()) {
+        match super::accepted(body.as_bytes(), false) {
             Outcome::Accepted { provider_message_id, .. } => provider_message_id,
             other => panic!("{other:?}"),
         }
@@ -226,7 +226,7 @@ mod tests {
             assert_eq!(id(body), None, "{body}");
         }
         assert_eq!(
-            accepted(b"\xff\xfe"),
+            super::accepted(b"\xff\xfe", false),
             Outcome::Accepted { provider_message_id: None, receipt_follows: false }
         );
     }

@@ -8,6 +8,7 @@
 mod answer;
 mod form;
 mod pool;
+mod receipts;
 #[cfg(test)]
 mod tests;
 
@@ -20,16 +21,16 @@ use http_body_util::Full;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::{ClientConfig, crypto::aws_lc_rs};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::timeout;
 
 use self::{form::Form, pool::Pool};
 use super::{
-    CommonSettings, Provider, Submission,
+    CommonSettings, Provider, ReceiptCall, ReceiptRefusal, Submission,
     registry::{InvalidSettings, Kind, KindSettings, Site},
 };
-use crate::domain::outcome::Outcome;
+use crate::domain::{outcome::Outcome, receipt::Receipt, signature::SigningSecret};
 
 /// The longest time to wait for a connection, within the time-out of the whole exchange.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -47,19 +48,24 @@ pub struct HttpSettings {
     /// Headers to add. Their values are secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", serialize_with = "masked")]
     pub headers: BTreeMap<String, SecretString>,
+    /// What its receipts are signed with: `whsec_` and base64.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "masked_one")]
+    pub receipt_secret: Option<SecretString>,
 }
 
 struct Http {
     pool: Pool,
     form: Form,
     timeout: Duration,
+    /// What its receipts are signed with, if it reports any.
+    receipts: Option<SigningSecret>,
 }
 
 // === impl HttpSettings ===
 
 impl KindSettings for HttpSettings {
     const WORD: &'static str = "http";
-    const KEYS: &'static [&'static str] = &["url", "headers"];
+    const KEYS: &'static [&'static str] = &["url", "headers", "receipt_secret"];
 }
 
 impl Kind for HttpSettings {
@@ -77,7 +83,23 @@ impl Kind for HttpSettings {
         let connector = connector(common, form.is_https())?;
         let idle_max = usize::try_from(common.max_in_flight).unwrap_or(usize::MAX);
         let pool = Pool::new(connector, form.target().clone(), idle_max);
-        Ok(Arc::new(Http { pool, form, timeout: common.timeout }))
+        let receipts = self.receipts(common)?;
+        Ok(Arc::new(Http { pool, form, timeout: common.timeout, receipts }))
+    }
+}
+
+impl HttpSettings {
+    /// What receipts are signed with, if they are waited for.
+    fn receipts(&self, common: &CommonSettings) -> Result<Option<SigningSecret>, InvalidSettings> {
+        let key = "receipt_secret";
+        let secret =
+            self.receipt_secret.as_ref().map(|text| SigningSecret::parse(text.expose_secret()));
+        let secret =
+            secret.transpose().map_err(|error| InvalidSettings::new(key, error.to_string()))?;
+        match (common.receipts.unwrap_or(false), secret) {
+            (true, None) => Err(InvalidSettings::new(key, "receipts = true needs it")),
+            (receipts, secret) => Ok(secret.filter(|_| receipts)),
+        }
     }
 }
 
@@ -86,6 +108,7 @@ impl fmt::Debug for HttpSettings {
         f.debug_struct("HttpSettings")
             .field("url", &shown_url(&self.url))
             .field("headers", &self.headers)
+            .field("receipt_secret", &self.receipt_secret)
             .finish()
     }
 }
@@ -95,6 +118,11 @@ impl fmt::Debug for HttpSettings {
 impl Provider for Http {
     fn submit<'a>(&'a self, submission: Submission<'a>) -> BoxFuture<'a, Outcome> {
         self.exchange(submission).boxed()
+    }
+
+    fn read_receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefusal> {
+        let secret = self.receipts.as_ref().ok_or(ReceiptRefusal::NotTaken)?;
+        receipts::read(secret, call)
     }
 }
 
@@ -108,7 +136,7 @@ impl Http {
             (Some(head), read) if !head.status.is_success() => {
                 answer::refused(&head, &read.ok().and_then(Result::ok).unwrap_or_default())
             }
-            (_, Ok(Ok(body))) => answer::accepted(&body),
+            (_, Ok(Ok(body))) => answer::accepted(&body, self.receipts.is_some()),
             (_, Ok(Err(outcome))) => outcome,
             (_, Err(_)) => answer::timed_out(self.timeout),
         }
@@ -172,6 +200,14 @@ fn shown_url(url: &str) -> String {
 
 fn without_query<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&shown_url(url))
+}
+
+#[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
+fn masked_one<S: Serializer>(
+    secret: &Option<SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(|_| MASK).serialize(serializer)
 }
 
 fn masked<S: Serializer>(

@@ -105,7 +105,7 @@ async fn request(stream: &mut TcpStream) -> io::Result<String> {
 
 fn settings(url: &str) -> HttpSettings {
     let headers = BTreeMap::from([("X-Key".into(), SecretString::from("hush"))]);
-    HttpSettings { url: url.into(), headers }
+    HttpSettings { url: url.into(), headers, receipt_secret: None }
 }
 
 fn provider(url: &str, timeout: Duration) -> Arc<dyn Provider> {
@@ -318,7 +318,8 @@ fn settings_that_can_not_serve_are_refused() {
     }
     for (name, value) in [("a b", "x"), ("x", "hush\n"), ("Host", "a"), ("Content-Length", "1")] {
         let headers = BTreeMap::from([(name.to_owned(), SecretString::from(value))]);
-        let settings = HttpSettings { url: "http://a.example".into(), headers };
+        let settings =
+            HttpSettings { url: "http://a.example".into(), headers, receipt_secret: None };
         assert_eq!(refused(settings), "headers", "{name}");
     }
 }

@@ -12,15 +12,17 @@ use super::{
     EmbeddedStore, OpenError,
     columns::{self, Id, Word, batch_columns, chunk_key, count, instant, integer, of_key},
     file,
+    finish::Moved,
     readers::Readers,
     step::Step,
 };
 use crate::{
     domain::{
         audit::{ChunkNotes, Notes, Recount},
-        batch::{BatchState, CallbackState, FinalCounts},
+        batch::{BatchState, CallbackState},
         ids::BatchId,
         message::FinalState,
+        state_byte::StateByte,
         time::millis,
     },
     store::{
@@ -99,7 +101,7 @@ fn batches(db: &Connection, account: &str) -> rusqlite::Result<Vec<BatchId>> {
 fn notes(db: &Connection, id: BatchId) -> rusqlite::Result<Option<Notes>> {
     let sql = "SELECT open, chunks, cursor, cut, closes, turn IS NOT NULL OR due_ms IS NOT NULL, \
                closing_ms IS NOT NULL, callback = 'pending' AND NOT EXISTS (SELECT 1 FROM event \
-               WHERE batch = b.batch AND kind = 'completed') FROM batch b \
+               WHERE batch = b.batch AND kind = 'completed'), awaiting FROM batch b \
                WHERE id = ?1 AND body_hash IS NOT NULL AND state != 'dropped'";
     let mut own = db.prepare_cached(sql)?;
     let mut batch = db.prepare_cached(batch_columns!("WHERE b.id = ?1"))?;
@@ -114,6 +116,7 @@ fn notes(db: &Connection, id: BatchId) -> rusqlite::Result<Option<Notes>> {
             state: batch.state,
             counts: batch.counts,
             open: count(row, 0)?,
+            awaiting: count(row, 8)?,
             chunks: row.get(1)?,
             cursor: row.get(2)?,
             cut: cut.zip(closes),
@@ -136,10 +139,11 @@ fn chunks(db: &Connection, id: BatchId, from: u32) -> rusqlite::Result<Vec<Chunk
     let mut rows = db.prepare_cached(sql)?;
     let range = (chunk_key(batch, from), chunk_key(batch, u32::MAX), PAGE);
     let chunks = rows.query_map(range, |row| {
-        let mut states = [0; 1 + FinalState::ALL.len()];
+        let mut states = [0; StateByte::COUNT];
         for state in row.get_ref(1)?.as_blob()? {
             // A byte that names no state counts as open: it would never end.
-            states[usize::from(FinalState::from_byte(*state).map_or(0, |state| state as u8))] += 1;
+            let known = StateByte(*state).ended().map_or(StateByte::OPEN, |_| StateByte(*state));
+            states[usize::from(known.0)] += 1;
         }
         let number = of_key(row.get(0)?).1;
         Ok(ChunkNotes { number, states, held: row.get(2)?, parked: row.get(3)? })
@@ -168,7 +172,7 @@ fn repair(
     let guard = (Id(id), integer(was.open), integer(was.counts.sending), was.cursor);
     let Some(broken) = step.row(sql, guard, Broken::read)? else { return Ok(false) };
     broken.note(step, was, found)?;
-    let mut moved = FinalCounts::default();
+    let mut moved = Moved::default();
     for chunk in found.orphans.iter().take(PAGE as usize) {
         broken.adopt(step, chunk_key(broken.batch, *chunk), &mut moved)?;
     }
@@ -196,27 +200,30 @@ impl Broken {
     fn note(&self, step: &Step<'_>, was: &Notes, found: &Recount) -> rusqlite::Result<()> {
         let [e1, e2, e3, e4, e5, e6, e7] = FinalState::ALL
             .map(|state| integer(found.ended[state]) - integer(was.counts.ended[state]));
+        // Those who wait for a receipt are among the sent ones.
+        let awaiting = integer(found.awaiting) - integer(was.awaiting);
+        let e1 = e1 - awaiting;
         let open = integer(found.open()) - integer(was.open);
         let sending = integer(found.sending) - integer(was.counts.sending);
         step.run(
             "UPDATE batch SET open = open + ?2, sending = sending + ?3, ended_1 = ended_1 + ?4, \
              ended_2 = ended_2 + ?5, ended_3 = ended_3 + ?6, ended_4 = ended_4 + ?7, \
-             ended_5 = ended_5 + ?8, ended_6 = ended_6 + ?9, ended_7 = ended_7 + ?10 \
-             WHERE batch = ?1",
-            params![self.batch, open, sending, e1, e2, e3, e4, e5, e6, e7],
+             ended_5 = ended_5 + ?8, ended_6 = ended_6 + ?9, ended_7 = ended_7 + ?10, \
+             awaiting = awaiting + ?11 WHERE batch = ?1",
+            params![self.batch, open, sending, e1, e2, e3, e4, e5, e6, e7, awaiting],
         )?;
         step.run(
             "UPDATE provider SET open = open + ?2, sending = sending + ?3, ended_1 = ended_1 + ?4, \
              ended_2 = ended_2 + ?5, ended_3 = ended_3 + ?6, ended_4 = ended_4 + ?7, \
-             ended_5 = ended_5 + ?8, ended_6 = ended_6 + ?9, ended_7 = ended_7 + ?10 \
-             WHERE name = ?1",
-            params![self.provider, open, sending, e1, e2, e3, e4, e5, e6, e7],
+             ended_5 = ended_5 + ?8, ended_6 = ended_6 + ?9, ended_7 = ended_7 + ?10, \
+             awaiting = awaiting + ?11 WHERE name = ?1",
+            params![self.provider, open, sending, e1, e2, e3, e4, e5, e6, e7, awaiting],
         )
         .map(|_| ())
     }
 
     /// A chunk that nobody has can be claimed again, or is closed.
-    fn adopt(&self, step: &Step<'_>, chunk: i64, moved: &mut FinalCounts) -> rusqlite::Result<()> {
+    fn adopt(&self, step: &Step<'_>, chunk: i64, moved: &mut Moved) -> rusqlite::Result<()> {
         let sql = "UPDATE chunk SET due_ms = ?2 \
                    WHERE chunk = ?1 AND until_ms IS NULL AND due_ms IS NULL";
         if step.run(sql, (chunk, step.now))? == 0 {
@@ -279,7 +286,8 @@ fn look_at(step: &mut Step<'_>, batch: i64, concerns: &mut Vec<Concern>) -> rusq
     if requeued {
         concerns.push(Concern { batch: id, what: Matter::Requeued });
     }
-    let moves = seen != Some(open) || requeued || !goes || rests || since > step.now;
+    let handed_over = open == 0;
+    let moves = seen != Some(open) || requeued || handed_over || !goes || rests || since > step.now;
     let stands = step.now - since >= integer(millis(STANDS_STILL_AFTER));
     if moves || stands {
         let sql = "UPDATE batch SET seen_open = ?2, seen_ms = ?3 WHERE batch = ?1";

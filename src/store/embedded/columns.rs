@@ -32,7 +32,7 @@ macro_rules! batch_columns {
     ($rest:literal) => {
         concat!(
             "SELECT b.id, b.state, b.total, b.sending, b.started_ms, b.completed_ms, b.callback, \
-             s.spec, b.ended_1, b.ended_2, b.ended_3, \
+             s.spec, b.ended_1 + b.awaiting, b.ended_2, b.ended_3, \
              b.ended_4 + iif(b.body_hash IS NULL, b.invalid, 0), b.ended_5, b.ended_6, b.ended_7, \
              b.skipped \
              FROM batch b JOIN spec s USING (batch) ",

@@ -8,7 +8,7 @@ use rusqlite::OptionalExtension;
 use super::{
     EmbeddedStore, claim,
     columns::{Id, chunk_key, closes, integer},
-    finish,
+    finish, receipts,
     replay::{self, LOOKED_AT_MAX},
     settle,
     step::Step,
@@ -81,6 +81,7 @@ impl Dispatch for EmbeddedStore {
         let batches_due = self.write(sweep::forward).await?;
         let batches_begun = self.write(sweep::start).await?;
         let batches_expired = self.write(sweep::expire).await?;
+        let waits_ended = self.write(receipts::lapse).await?;
         let uploads_dropped = self.write(move |step| sweep::expel(step, upload_lease_ms)).await?;
         let (chunks_purged, batches_purged) =
             self.write(move |step| sweep::purge(step, ahead_max_ms)).await?;
@@ -90,6 +91,7 @@ impl Dispatch for EmbeddedStore {
             batches_due,
             batches_begun,
             batches_expired,
+            waits_ended,
             uploads_dropped,
             chunks_purged,
         ];
@@ -99,6 +101,7 @@ impl Dispatch for EmbeddedStore {
             batches_due,
             batches_begun,
             batches_expired,
+            waits_ended,
             uploads_dropped,
             batches_purged,
             events_replayed,

@@ -27,6 +27,14 @@ const DISPATCHED: u64 = 1;
 /// The numbers of events that tell of messages begin here.
 const MESSAGES: u64 = 1 << 32;
 
+/// The numbers of events that tell of late receipts begin here.
+const AMENDMENTS: u64 = 1 << 33;
+
+/// Late receipts are told of this long after they came, so that those that come together are told of
+/// together; and at most so many times.
+const AMEND_AFTER_MS: i64 = 2_000;
+const REVISIONS_MAX: u32 = 1_000;
+
 /// What decides whether progress is told.
 struct Progress {
     ended: i64,
@@ -147,7 +155,7 @@ impl Step<'_> {
 
     /// Tells of a batch's progress if it is time to; not while the last report is on its way.
     pub(super) fn tell_progress(&mut self, batch: i64) -> rusqlite::Result<()> {
-        let sql = "SELECT total - open, total, tell_percent, tell_every, tell_at, \
+        let sql = "SELECT total - open - awaiting, total, tell_percent, tell_every, tell_at, \
                    progress IS NOT NULL FROM batch WHERE batch = ?1 AND tell_at IS NOT NULL";
         let found = self.row(sql, [batch], |row| {
             Ok(Progress {
@@ -173,15 +181,49 @@ impl Step<'_> {
         self.run("UPDATE batch SET progress = ?2 WHERE batch = ?1", (batch, event)).map(|_| ())
     }
 
+    /// Tells that nothing is left to be submitted.
+    pub(super) fn tell_dispatched(&mut self, batch: i64) -> rusqlite::Result<()> {
+        let counts = self.counts_of(batch)?;
+        self.add_event(batch, DISPATCHED, "dispatched", &counts).map(|_| ())
+    }
+
+    /// Tells of the late receipts of a batch that is over, all that came so far. An event that nobody took
+    /// yet tells of more instead of being followed by another one.
+    pub(super) fn tell_late(&mut self, batch: i64) -> rusqlite::Result<()> {
+        let sql = "SELECT revision, late_delivered, late_undelivered, \
+                   (SELECT event FROM event WHERE event = amended AND number = 0 AND body IS NULL) \
+                   FROM batch WHERE batch = ?1 AND instr(wants, 'a') > 0";
+        let found = self.row(sql, [batch], |row| {
+            let late: (i64, i64) = (row.get(1)?, row.get(2)?);
+            Ok((row.get::<_, u32>(0)?, late, row.get::<_, Option<i64>>(3)?))
+        })?;
+        let Some((revision, (delivered, undelivered), waits)) = found else { return Ok(()) };
+        let revision = if waits.is_some() { revision } else { revision + 1 };
+        if revision > REVISIONS_MAX {
+            return Ok(());
+        }
+        let about = format!("{revision} {delivered} {undelivered}");
+        if let Some(event) = waits {
+            return self
+                .run("UPDATE event SET about = ?2 WHERE event = ?1", (event, about))
+                .map(|_| ());
+        }
+        let event = self.add_event(batch, AMENDMENTS + u64::from(revision), "amended", &about)?;
+        let sql = "UPDATE event SET due_ms = ?2 WHERE event = ?1";
+        self.run(sql, (event, self.now + AMEND_AFTER_MS))?;
+        let sql = "UPDATE batch SET revision = ?2, amended = ?3, purge_ms = NULL WHERE batch = ?1";
+        self.run(sql, (batch, revision, event)).map(|_| ())
+    }
+
     /// A batch is over: tells so whoever wants to know. The completion is told last.
     pub(super) fn tell_end(&mut self, batch: i64) -> rusqlite::Result<()> {
-        let sql = "SELECT instr(wants, 'd') > 0, progress FROM batch WHERE batch = ?1";
+        let sql = "SELECT instr(wants, 'd') > 0 AND handed_ms IS NULL, progress FROM batch \
+                   WHERE batch = ?1";
         let found = self
             .row(sql, [batch], |row| Ok((row.get::<_, bool>(0)?, row.get::<_, Option<i64>>(1)?)))?;
         let Some((tells_dispatch, progress)) = found else { return Ok(()) };
         if tells_dispatch {
-            let counts = self.counts_of(batch)?;
-            self.add_event(batch, DISPATCHED, "dispatched", &counts)?;
+            self.tell_dispatched(batch)?;
         }
         let completion = self.add_event(batch, 0, "completed", "")?;
         match (progress, completion) {
@@ -217,10 +259,11 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// A batch's counts as an event keeps them: sending, then each final state.
+    /// A batch's counts as an event keeps them: sending, then each final state. What waits for a receipt
+    /// has been sent.
     fn counts_of(&self, batch: i64) -> rusqlite::Result<String> {
         const COUNTS: usize = 1 + FinalState::ALL.len();
-        let sql = "SELECT sending, ended_1, ended_2, ended_3, ended_4, ended_5, ended_6, ended_7 \
+        let sql = "SELECT sending, ended_1 + awaiting, ended_2, ended_3, ended_4, ended_5, ended_6, ended_7 \
                    FROM batch WHERE batch = ?1";
         let counts = self.row(sql, [batch], |row| {
             let counts = (0..COUNTS).map(|column| row.get::<_, i64>(column));

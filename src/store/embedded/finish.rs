@@ -3,9 +3,12 @@
 //!
 //! A batch's counts are kept by one function alone, [`Step::finish`], which also completes the
 //! batch:
-//!   * a message is counted in the step that makes it final, and in no other;
-//!   * `open` is total less what is counted, so the step that brings it to 0 is the last one;
-//!   * that step sets `completed_ms`, once, and creates the completion event: one batch, one of them.
+//!   * a message is counted in the step that makes it final, and in no other; one that was handed over and
+//!     waits for its receipt is counted in `awaiting` meanwhile;
+//!   * `open` is total less what is counted, so the step that brings it to 0 hands the batch over: from
+//!     then on receipts are waited for, but not for ever;
+//!   * the step that brings `open` and `awaiting` to 0 is the last one: it sets `completed_ms`, once, and
+//!     creates the completion event: one batch, one of them.
 
 use rusqlite::params;
 
@@ -18,6 +21,7 @@ use crate::{
         batch::{BatchState, FinalCounts},
         message::FinalState,
         past::Past,
+        state_byte::StateByte,
         time::millis,
     },
     store::{Ring, SCHEDULE_MAX, Wish},
@@ -26,33 +30,48 @@ use crate::{
 /// A parked chunk is looked at again after this long at the latest.
 pub(super) const PARK_MAX_MS: i64 = 900_000;
 
+/// How many messages one step moved on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    /// Those that became final.
+    pub(super) ended: FinalCounts,
+    /// Those that wait for a receipt from now on, less those that do no more.
+    pub(super) awaiting: i64,
+}
+
 /// How a batch stands once it was counted.
 struct Counted {
     over_now: bool,
+    /// Whether nothing is left to be submitted, and receipts are waited for.
+    handed_over: bool,
     tells_progress: bool,
     is_reported: bool,
     provider: String,
 }
 
 impl Step<'_> {
-    /// Counts messages that became final in this step, and `leaving` open or final ones that left
-    /// workers' hands; completes the batch if the last one became final. To be called once a step,
+    /// Counts messages that this step moved on, and `leaving` open or final ones that left workers' hands;
+    /// completes the batch if the last one became final. To be called once a step,
     /// after every other change of the batch. Gives true if the batch completed.
     pub(super) fn finish(
         &mut self,
         batch: i64,
-        moved: &FinalCounts,
+        moved: &Moved,
         leaving: i64,
     ) -> rusqlite::Result<bool> {
         let Some(counted) = self.count_moved(batch, moved, leaving)? else { return Ok(false) };
         if !counted.over_now {
-            if counted.tells_progress && moved.sum() > 0 {
+            if counted.handed_over {
+                self.await_receipts(batch)?;
+            }
+            if counted.tells_progress && moved.ended.sum() > 0 {
                 self.tell_progress(batch)?;
             }
             return Ok(false);
         }
         self.run(
             "UPDATE batch SET completed_ms = ?2, turn = NULL, expire_ms = NULL, watch_ms = NULL, \
+             receipts_ms = NULL, \
              state = CASE state WHEN 'canceled' THEN state ELSE 'completed' END WHERE batch = ?1",
             (batch, self.now),
         )?;
@@ -67,39 +86,52 @@ impl Step<'_> {
     fn count_moved(
         &self,
         batch: i64,
-        moved: &FinalCounts,
+        moved: &Moved,
         leaving: i64,
     ) -> rusqlite::Result<Option<Counted>> {
-        let ended = FinalState::ALL.map(|state| count(moved[state]));
-        let sum: i64 = ended.iter().sum();
+        let ended = FinalState::ALL.map(|state| count(moved.ended[state]));
+        let sum = ended.iter().sum::<i64>() + moved.awaiting;
         let [e1, e2, e3, e4, e5, e6, e7] = ended;
         let counted = self.row(
             "UPDATE batch SET open = open - ?2, sending = sending - ?3, \
              ended_1 = ended_1 + ?4, ended_2 = ended_2 + ?5, ended_3 = ended_3 + ?6, \
              ended_4 = ended_4 + ?7, ended_5 = ended_5 + ?8, ended_6 = ended_6 + ?9, \
-             ended_7 = ended_7 + ?10 WHERE batch = ?1 \
-             RETURNING open <= 0 AND completed_ms IS NULL, open > 0 AND instr(wants, 'p') > 0, \
-             callback = 'pending', provider",
-            params![batch, sum, leaving, e1, e2, e3, e4, e5, e6, e7],
+             ended_7 = ended_7 + ?10, awaiting = awaiting + ?11 WHERE batch = ?1 \
+             RETURNING open <= 0 AND awaiting <= 0 AND completed_ms IS NULL, \
+             (open > 0 OR awaiting > 0) AND instr(wants, 'p') > 0, \
+             callback = 'pending', provider, open <= 0 AND awaiting > 0 AND handed_ms IS NULL",
+            params![batch, sum, leaving, e1, e2, e3, e4, e5, e6, e7, moved.awaiting],
             |row| {
                 Ok(Counted {
                     over_now: row.get(0)?,
                     tells_progress: row.get(1)?,
                     is_reported: row.get::<_, Option<bool>>(2)?.unwrap_or(false),
                     provider: row.get(3)?,
+                    handed_over: row.get(4)?,
                 })
             },
         )?;
-        if let Some(counted) = counted.as_ref().filter(|_| sum != 0 || leaving != 0) {
+        let changes = *moved != Moved::default() || leaving != 0;
+        if let Some(counted) = counted.as_ref().filter(|_| changes) {
             self.run(
                 "UPDATE provider SET open = open - ?2, sending = sending - ?3, \
                  ended_1 = ended_1 + ?4, ended_2 = ended_2 + ?5, ended_3 = ended_3 + ?6, \
                  ended_4 = ended_4 + ?7, ended_5 = ended_5 + ?8, ended_6 = ended_6 + ?9, \
-                 ended_7 = ended_7 + ?10 WHERE name = ?1",
-                params![counted.provider, sum, leaving, e1, e2, e3, e4, e5, e6, e7],
+                 ended_7 = ended_7 + ?10, awaiting = awaiting + ?11 WHERE name = ?1",
+                params![counted.provider, sum, leaving, e1, e2, e3, e4, e5, e6, e7, moved.awaiting],
             )?;
         }
         Ok(counted)
+    }
+
+    /// Nothing is left to be submitted: from now on receipts are waited for.
+    fn await_receipts(&mut self, batch: i64) -> rusqlite::Result<()> {
+        let sql = "UPDATE batch SET handed_ms = ?2, receipts_ms = ?2 + receipt_ms WHERE batch = ?1 \
+                   RETURNING instr(wants, 'd') > 0";
+        match self.row(sql, (batch, self.now), |row| row.get(0))? {
+            Some(true) => self.tell_dispatched(batch),
+            _ => Ok(()),
+        }
     }
 
     /// Ends what never left with this final state, at the same cost whatever the batch's size: the
@@ -117,8 +149,8 @@ impl Step<'_> {
              WHERE batch = ?1",
             (batch, self.now, state as u8),
         )?;
-        let mut moved = FinalCounts::default();
-        moved.add(state, behind);
+        let mut moved = Moved::default();
+        moved.ended.add(state, behind);
         self.finish(batch, &moved, 0)?;
         self.rings.push(Ring::Wish(id));
         Ok(())
@@ -168,11 +200,11 @@ impl Step<'_> {
         state: FinalState,
         past: &Past,
         states: &mut [u8],
-        moved: &mut FinalCounts,
+        moved: &mut Moved,
     ) -> rusqlite::Result<()> {
         // The places in doubt are the first ones, or all.
         let doubted = (0..).take(states.len()).take_while(|place| past.doubts(*place)).count();
-        end(states.get_mut(..doubted), FinalState::Unknown, moved);
+        end(states.get_mut(..doubted), FinalState::Unknown.into(), moved);
         let sql = "DELETE FROM waiting WHERE chunk = ?1 RETURNING place, known";
         let waiting = self.rows(sql, [chunk], |row| {
             Ok((row.get::<_, u16>(0)?, row.get_ref(1)?.as_blob()?.first() == Some(&1)))
@@ -181,21 +213,25 @@ impl Step<'_> {
         for (place, _) in doubtful {
             end(
                 states.get_mut(usize::from(place)..=usize::from(place)),
-                FinalState::Unknown,
+                FinalState::Unknown.into(),
                 moved,
             );
         }
-        end(Some(states), state, moved);
+        end(Some(states), state.into(), moved);
         Ok(())
     }
 }
 
-/// Gives the messages that are open this final state. Those that are final stay as they are, and
-/// are not counted.
-pub(super) fn end(states: Option<&mut [u8]>, state: FinalState, moved: &mut FinalCounts) {
+/// Gives the messages that are open this state. Those that have one stay as they are, and are not
+/// counted.
+pub(super) fn end(states: Option<&mut [u8]>, state: StateByte, moved: &mut Moved) {
     let open = states.into_iter().flatten().filter(|byte| **byte == 0);
-    let ended = open.map(|byte| *byte = state as u8).count();
-    moved.add(state, ended as u64);
+    let ended = open.map(|byte| *byte = state.0).count() as u64;
+    match state.ended() {
+        _ if state == StateByte::AWAITING => moved.awaiting += count(ended),
+        Some(state) => moved.ended.add(state, ended),
+        None => {}
+    }
 }
 
 /// How many messages of a chunk are open.

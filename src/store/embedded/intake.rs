@@ -6,13 +6,15 @@ use rusqlite::params;
 use super::{
     EmbeddedStore,
     columns::{Id, chunk_key, integer},
-    day, replay,
+    day,
+    finish::Moved,
+    replay,
     step::Step,
     wishes::{self, Amendment, Wished},
 };
 use crate::{
     domain::{
-        batch::{BatchSpec, CallbackState, DeliveryGuarantee, FinalCounts},
+        batch::{BatchSpec, CallbackState, DeliveryGuarantee},
         chunk::NewChunk,
         ids::BatchId,
         message::FinalState,
@@ -153,9 +155,9 @@ fn open(step: &Step<'_>, draft: &Draft, rules: StoreRules) -> rusqlite::Result<O
         "INSERT INTO batch \
          (id, account, provider, reference, state, callback, keep_ms, key, upload, upload_ms, \
           host, wants, tell_percent, tell_every, send_ms, expire_ms, priority, interval_ns, quiet, \
-          once) \
+          once, receipt_ms) \
          VALUES (?1, ?2, ?3, ?4, 'receiving', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
-          ?16, ?17, ?18, ?19) \
+          ?16, ?17, ?18, ?19, ?20) \
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, key = excluded.key, \
          upload = excluded.upload, upload_ms = excluded.upload_ms, purge_ms = NULL \
          RETURNING batch",
@@ -179,6 +181,7 @@ fn open(step: &Step<'_>, draft: &Draft, rules: StoreRules) -> rusqlite::Result<O
             spec.rate.map(|rate| pace::nanos(rate.interval())),
             spec.quiet_hours.is_some(),
             spec.guarantee == DeliveryGuarantee::AtMostOnce,
+            integer(millis(draft.receipt_timeout)),
         ],
         |row| row.get(0),
     )?;
@@ -272,8 +275,8 @@ fn seal(step: &mut Step<'_>, upload: Upload, how: &Seal) -> rusqlite::Result<Sea
     if invalid < total {
         step.begin(batch)?;
     }
-    let mut moved = FinalCounts::default();
-    moved.add(FinalState::Failed, u64::try_from(invalid).unwrap_or(0));
+    let mut moved = Moved::default();
+    moved.ended.add(FinalState::Failed, u64::try_from(invalid).unwrap_or(0));
     step.finish(batch, &moved, 0)?;
     Ok(Sealing::Sealed)
 }

@@ -28,7 +28,7 @@ pub(super) fn read(
     let Some(whole) = Whole::read(db, id)? else { return Ok(None) };
     let to = from.saturating_add(u32::try_from(limit).unwrap_or(u32::MAX)).min(whole.total);
     let mut chunks = Vec::new();
-    for number in whole.chunk_of(db, from)?..whole.top {
+    for number in chunk_of(db, whole.batch, whole.top, from)?..whole.top {
         let Some(chunk) = whole.read_chunk(db, number)? else { continue };
         if chunk.first >= to {
             break;
@@ -37,6 +37,35 @@ pub(super) fn read(
     }
     let next = (to < whole.total).then_some(to);
     Ok(Some(StoredPart { chunks, wanted: from..to, next }))
+}
+
+/// The number of the chunk of a batch that holds the message `index`, found by halving. `top` is one more than
+/// the highest chunk's number.
+pub(super) fn chunk_of(db: &Connection, batch: i64, top: u32, index: u32) -> rusqlite::Result<u32> {
+    let mut rows = db.prepare_cached("SELECT first FROM chunk WHERE chunk = ?1")?;
+    let (mut low, mut high) = (0, top);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        let key = [chunk_key(batch, middle)];
+        let first: Option<u32> = rows.query_row(key, |row| row.get(0)).optional()?;
+        // One that is erased already counts as passed.
+        if first.is_none_or(|first| first <= index) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+/// All records of a chunk in a table of them, one behind the other.
+fn records(db: &Connection, sql: &str, chunk: i64) -> rusqlite::Result<Vec<u8>> {
+    let mut rows = db.prepare_cached(sql)?;
+    let (mut log, mut records) = (Vec::new(), rows.query([chunk])?);
+    while let Some(row) = records.next()? {
+        log.extend_from_slice(row.get_ref(0)?.as_blob()?);
+    }
+    Ok(log)
 }
 
 // === impl Whole ===
@@ -59,33 +88,11 @@ impl Whole {
         .optional()
     }
 
-    /// The number of the chunk that holds the message `index`, found by halving.
-    fn chunk_of(&self, db: &Connection, index: u32) -> rusqlite::Result<u32> {
-        let mut rows = db.prepare_cached("SELECT first FROM chunk WHERE chunk = ?1")?;
-        let (mut low, mut high) = (0, self.top);
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            let key = [chunk_key(self.batch, middle)];
-            let first: Option<u32> = rows.query_row(key, |row| row.get(0)).optional()?;
-            // One that is erased already counts as passed.
-            if first.is_none_or(|first| first <= index) {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low)
-    }
-
     fn read_chunk(&self, db: &Connection, number: u32) -> rusqlite::Result<Option<StoredChunk>> {
         let key = chunk_key(self.batch, number);
-        let mut rows =
-            db.prepare_cached("SELECT records FROM log WHERE chunk = ?1 ORDER BY log")?;
-        let mut log = Vec::new();
-        let mut records = rows.query([key])?;
-        while let Some(row) = records.next()? {
-            log.extend_from_slice(row.get_ref(0)?.as_blob()?);
-        }
+        let log = records(db, "SELECT records FROM log WHERE chunk = ?1 ORDER BY log", key)?;
+        let sql = "SELECT records FROM receipt WHERE chunk = ?1 ORDER BY receipt";
+        let receipts = records(db, sql, key)?;
         let sql = "SELECT first, states, until_ms IS NOT NULL, recipients \
                    FROM chunk JOIN recipients USING (chunk) WHERE chunk = ?1";
         let mut rows = db.prepare_cached(sql)?;
@@ -96,6 +103,7 @@ impl Whole {
                 held: row.get(2)?,
                 recipients: row.get(3)?,
                 log,
+                receipts,
                 closed: self.cut.map(|(cut, at, state)| Closed {
                     at,
                     state,

@@ -30,6 +30,7 @@ mod messages;
 mod rates;
 mod readers;
 mod reading;
+mod receipts;
 mod replay;
 mod settle;
 mod step;
@@ -154,6 +155,7 @@ pub async fn open(settings: &StoreSettings, rules: StoreRules) -> Result<Store, 
         reading: Arc::clone(&opened) as _,
         dispatch: Arc::clone(&opened) as _,
         audit: Arc::new(Auditor::of(&opened, file)),
+        receipts: Arc::clone(&opened) as _,
         callbacks: opened,
         doorbell,
     })

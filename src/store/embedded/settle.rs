@@ -4,12 +4,12 @@
 use super::{
     claim::token,
     columns::{Id, chunk_key, closes, integer, past, past_column},
-    finish::{PARK_MAX_MS, end, open_in, wish},
+    finish::{Moved, PARK_MAX_MS, end, open_in, wish},
     intake::append_log,
     step::Step,
 };
 use crate::{
-    domain::{batch::FinalCounts, ids::BatchId, message::FinalState, past::Past, record},
+    domain::{ids::BatchId, message::FinalState, past::Past, record, state_byte::StateByte},
     store::{Release, Settled, Settlement, Token},
 };
 
@@ -51,9 +51,9 @@ pub(super) fn settle(step: &mut Step<'_>, settlement: &Settlement) -> rusqlite::
     if settlement.sequence > chunk.sequence + 1 {
         return Ok(Settled::Behind(chunk.sequence));
     }
-    let mut moved = FinalCounts::default();
+    let mut moved = Moved::default();
     let failures = apply_runs(&mut chunk.states, &settlement.changes, &mut moved);
-    let ended = i64::try_from(moved.sum()).unwrap_or(i64::MAX);
+    let ended = i64::try_from(moved.ended.sum()).unwrap_or(i64::MAX) + moved.awaiting;
     append_log(step, chunk.key, &settlement.log)?;
     keep_waiting(step, chunk.key, settlement)?;
     chunk.note_progress(settlement, ended);
@@ -106,18 +106,16 @@ fn find(
 }
 
 /// Applies final states in runs; see [`Settlement::changes`]. Gives the places that failed.
-fn apply_runs(states: &mut [u8], runs: &[u8], moved: &mut FinalCounts) -> Vec<usize> {
+fn apply_runs(states: &mut [u8], runs: &[u8], moved: &mut Moved) -> Vec<usize> {
     let mut failures = Vec::new();
     for run in runs.as_chunks::<RUN_BYTES>().0 {
         let [place_high, place_low, number_high, number_low, state] = *run;
         let from = usize::from(u16::from_be_bytes([place_high, place_low]));
         let to = from + usize::from(u16::from_be_bytes([number_high, number_low]));
-        if let Some(state) = FinalState::from_byte(state) {
-            if state == FinalState::Failed {
-                failures.extend((from..to).filter(|place| states.get(*place) == Some(&0)));
-            }
-            end(states.get_mut(from..to), state, moved);
+        if state == FinalState::Failed as u8 {
+            failures.extend((from..to).filter(|place| states.get(*place) == Some(&0)));
         }
+        end(states.get_mut(from..to), StateByte(state), moved);
     }
     failures
 }
@@ -174,7 +172,7 @@ impl Chunk {
         step: &mut Step<'_>,
         release: Option<Release>,
         open: i64,
-        moved: &mut FinalCounts,
+        moved: &mut Moved,
     ) -> rusqlite::Result<Became> {
         if open == 0 {
             step.run("DELETE FROM waiting WHERE chunk = ?1", [self.key])?;

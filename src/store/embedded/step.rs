@@ -81,6 +81,14 @@ impl<'a> Step<'a> {
         self.prepare(sql)?.query_row([], |row| row.get(0))
     }
 
+    /// Reads as a reader does.
+    pub(super) fn look<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        read(self.db)
+    }
+
     /// Counts something for the metrics: `more` of it, or fewer.
     pub(super) fn count(&self, name: &str, more: i64) -> rusqlite::Result<()> {
         let sql = "INSERT INTO tally VALUES (?1, ?2) \

@@ -3,16 +3,12 @@
 
 use super::{
     columns::{self, integer, of_key},
-    finish::{PARK_MAX_MS, open_in},
+    finish::{Moved, PARK_MAX_MS, open_in},
     intake::{drop_upload, free_key},
     step::Step,
 };
 use crate::{
-    domain::{
-        batch::{DeliveryGuarantee, FinalCounts},
-        message::FinalState,
-        time::millis,
-    },
+    domain::{batch::DeliveryGuarantee, message::FinalState, time::millis},
     store::SCHEDULE_MAX,
 };
 
@@ -59,7 +55,7 @@ fn take_back(step: &mut Step<'_>, chunk: i64) -> rusqlite::Result<bool> {
         |row| row.get::<_, Vec<u8>>(0),
     )?;
     let leaving = open_in(&states.unwrap_or_default());
-    let mut moved = FinalCounts::default();
+    let mut moved = Moved::default();
     if let Some(closes) = closes {
         close_returned(step, chunk, closes, &mut moved)?;
     } else if state == "running" {
@@ -81,7 +77,7 @@ pub(super) fn close(step: &mut Step<'_>) -> rusqlite::Result<u64> {
         (batch, STEP),
         |row| row.get(0),
     )?;
-    let mut moved = FinalCounts::default();
+    let mut moved = Moved::default();
     for chunk in &chunks {
         close_returned(step, *chunk, closes, &mut moved)?;
     }
@@ -104,7 +100,7 @@ pub(super) fn close_returned(
     step: &Step<'_>,
     chunk: i64,
     state: FinalState,
-    moved: &mut FinalCounts,
+    moved: &mut Moved,
 ) -> rusqlite::Result<()> {
     let sql = "SELECT states, past FROM chunk WHERE chunk = ?1";
     let found = step.row(sql, [chunk], |row| Ok((row.get(0)?, columns::past(row, 1)?)))?;
@@ -207,6 +203,7 @@ pub(super) fn purge(step: &mut Step<'_>, ahead_max_ms: i64) -> rusqlite::Result<
     for chunk in &chunks {
         step.run("DELETE FROM recipients WHERE chunk = ?1", [chunk])?;
         step.run("DELETE FROM log WHERE chunk = ?1", [chunk])?;
+        step.run("DELETE FROM receipt WHERE chunk = ?1", [chunk])?;
         step.run("DELETE FROM waiting WHERE chunk = ?1", [chunk])?;
         step.run("DELETE FROM chunk WHERE chunk = ?1", [chunk])?;
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
 
 use super::{
     RedisStore,
@@ -15,9 +15,10 @@ use super::{
 use crate::{
     domain::{
         audit::{ChunkNotes, Notes, Recount},
-        batch::CallbackState,
+        batch::{CallbackState, FinalCounts},
         ids::BatchId,
         message::FinalState,
+        state_byte::StateByte,
         time::{UnixMs, millis},
     },
     store::{
@@ -69,6 +70,7 @@ impl Audit for RedisStore {
         Ok(Some(Notes {
             state: batch.state,
             open: codec::count(&fields, "open"),
+            awaiting: codec::count(&fields, "n8"),
             chunks: number("chunks"),
             cursor: number("cursor"),
             cut: closes.map(|state| (number("cut"), state)),
@@ -100,7 +102,7 @@ impl Audit for RedisStore {
         let mut next = || answers.next().unwrap_or(Value::Nil);
         (from..to)
             .map(|number| {
-                let mut states = [0; 1 + FinalState::ALL.len()];
+                let mut states = [0; StateByte::COUNT];
                 for state in codec::bytes(next())? {
                     let known = states.get_mut(usize::from(state));
                     *known.ok_or_else(|| codec::unexpected("a state"))? += 1;
@@ -116,13 +118,9 @@ impl Audit for RedisStore {
             .link
             .run(&scripts::REPAIR, &keys::of(id), |call| {
                 call.arg(id.ulid()).arg(was.open).arg(was.counts.sending);
-                for state in FinalState::ALL {
-                    call.arg(was.counts.ended[state]);
-                }
+                write_counts(call, &was.counts.ended, was.awaiting);
                 call.arg(found.sending);
-                for state in FinalState::ALL {
-                    call.arg(found.ended[state]);
-                }
+                write_counts(call, &found.ended, found.awaiting);
                 for chunk in found.orphans.iter().take(PAGE as usize) {
                     call.arg(*chunk);
                 }
@@ -149,6 +147,15 @@ impl Audit for RedisStore {
         }
         Ok(concerns)
     }
+}
+
+/// The counts n1 to n8. Those who wait for a receipt are among the sent ones.
+fn write_counts(call: &mut Cmd, ended: &FinalCounts, awaiting: u64) {
+    for state in FinalState::ALL {
+        let of_them = if state == FinalState::Sent { awaiting } else { 0 };
+        call.arg(ended[state].saturating_sub(of_them));
+    }
+    call.arg(awaiting);
 }
 
 fn read_concern([id, word, open, since]: &[Value; 4]) -> Result<Concern, StoreError> {

@@ -83,6 +83,7 @@ pub(super) fn batch(
         ended.add(state, count(fields, &format!("n{}", state as u8)));
     }
     ended.add(FinalState::Failed, count(fields, "failed"));
+    ended.add(FinalState::Sent, count(fields, "n8"));
     let instant = |name| word(fields, name).and_then(|at| at.parse().ok()).map(UnixMs);
     Ok(Some(Batch {
         id,

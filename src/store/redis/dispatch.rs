@@ -18,8 +18,8 @@ use crate::{
     },
     store::{
         Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, ORDER_KNOWN, PURGE_AHEAD_MAX,
-        Pause, Release, SendTimes, Settled, Settlement, Standing, StoreError, Swept, Token, Wish,
-        pace, stored,
+        Pause, RECEIPT_TIMEOUT_MAX, Release, SendTimes, Settled, Settlement, Standing, StoreError,
+        Swept, Token, Wish, pace, stored,
     },
 };
 
@@ -194,6 +194,11 @@ impl RedisStore {
         let [batches_due] = self.step(&scripts::FORWARD, key, |call| _ = call.arg(STEP)).await?;
         let [batches_begun] = self.step(&scripts::START, key, |call| _ = call.arg(STEP)).await?;
         let [batches_expired] = self.step(&scripts::EXPIRE, key, |call| _ = call.arg(STEP)).await?;
+        let [waits_ended] = self
+            .step(&scripts::LAPSE, key, |call| {
+                call.arg(STEP).arg(millis(RECEIPT_TIMEOUT_MAX));
+            })
+            .await?;
         let [uploads_dropped] = self
             .step(&scripts::EXPEL, key, |call| {
                 call.arg(self.upload_lease_ms()).arg(STEP);
@@ -215,6 +220,7 @@ impl RedisStore {
             batches_due,
             batches_begun,
             batches_expired,
+            waits_ended,
             uploads_dropped,
             chunks_purged,
         ];
@@ -224,6 +230,7 @@ impl RedisStore {
             batches_due,
             batches_begun,
             batches_expired,
+            waits_ended,
             uploads_dropped,
             batches_purged,
             events_replayed,

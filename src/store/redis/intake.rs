@@ -14,6 +14,7 @@ use crate::{
         chunk::NewChunk,
         ids::BatchId,
         quiet_hours::QuietHours,
+        time::millis,
         units::Rate,
     },
     store::{
@@ -58,7 +59,8 @@ impl Intake for RedisStore {
                             .as_ref()
                             .map_or_else(String::new, QuietHours::packed),
                     )
-                    .arg(if at_most_once { "1" } else { "" });
+                    .arg(if at_most_once { "1" } else { "" })
+                    .arg(millis(draft.receipt_timeout));
             })
             .await?;
         let mut answer = codec::list(answer)?.into_iter();

@@ -20,6 +20,7 @@
 //! | `P due` | zset | batches by when they have rested, or their next parked chunk is due, ms |
 //! | `P scheduled` | zset | batches that wait for their time, by it, ms |
 //! | `P expiry` | zset | batches by when what has not left of them expires, ms |
+//! | `P receipts` | zset | batches that were handed over, by when their receipts are waited for no more, ms |
 //! | `P watch` | zset | batches that are not over, by when they were last looked after, ms |
 //! | `P closing` | zset | canceled and expired batches with chunks left to close |
 //! | `P uploads` | zset | unsealed batches by when their upload's lease ends, ms |
@@ -36,11 +37,12 @@
 //! | `P list:<account>` | zset | the account's batches, all with score 0: in the order of their ids |
 //! | `P i:<account>:<key>` | string | the batch an idempotency key belongs to |
 //! | `P stats` | hash | `<provider>:<state byte>`, `<provider>:open`, … : sums for the metrics |
-//! | `B` | hash | the batch: `spec`, `state`, counts `n1`…`n7`, `open`, `cursor`, `clock` of its own rate, µs, … |
+//! | `B` | hash | the batch: `spec`, `state`, counts `n1`…`n8`, `open`, `cursor`, `clock` of its own rate, µs, … |
 //! | `B:f` | string | the first index of each chunk, four bytes each |
 //! | `B:r:<chunk>` | string | packed recipients |
 //! | `B:s:<chunk>` | string | state bytes, one a message |
 //! | `B:o:<chunk>` | string | the log of tries |
+//! | `B:t:<chunk>` | string | receipts: place, two bytes, and record |
 //! | `B:w:<chunk>` | hash | place → what is known of a message that waits for another try |
 //! | `B:q` | zset | parked and returned chunks by when they are due, ms |
 //! | `B:l` | hash | chunk → `<token> <last sequence> <H held, F let go, D done>`; `x`, `m`, `p` + chunk → what lost leases left behind, see `finish.lua` |
@@ -94,6 +96,7 @@ pub(super) fn chunk(id: BatchId, kind: ChunkKey, number: usize) -> String {
         ChunkKey::Recipients => 'r',
         ChunkKey::States => 's',
         ChunkKey::Log => 'o',
+        ChunkKey::Receipts => 't',
     };
     format!("{}:{kind}:{number}", batch(id))
 }
@@ -119,6 +122,7 @@ pub(super) enum ChunkKey {
     Recipients,
     States,
     Log,
+    Receipts,
 }
 
 /// Keys that are one to a partition.

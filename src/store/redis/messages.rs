@@ -76,7 +76,7 @@ impl Whole {
 
     async fn read_chunk(&self, link: &Link, number: usize) -> Result<StoredChunk, StoreError> {
         let mut calls = Pipeline::new();
-        for kind in [ChunkKey::States, ChunkKey::Recipients, ChunkKey::Log] {
+        for kind in [ChunkKey::States, ChunkKey::Recipients, ChunkKey::Log, ChunkKey::Receipts] {
             calls.cmd("GET").arg(keys::chunk(self.id, kind, number));
         }
         calls.cmd("HGET").arg(keys::leases(self.id)).arg(number);
@@ -87,6 +87,7 @@ impl Whole {
             states: next()?,
             recipients: next()?,
             log: next()?,
+            receipts: next()?,
             held: next()?.ends_with(b" H"),
             closed: self.cut.map(|(cut, at, state)| Closed { at, state, wholly: number >= cut }),
         })

@@ -17,6 +17,7 @@ mod messages;
 mod peers;
 mod place;
 mod reading;
+mod receipts;
 mod scripts;
 mod servers;
 mod slots;
@@ -41,7 +42,7 @@ use super::{Doorbell, Store, StoreError, StoreRules, StoreSettings};
 use crate::domain::{ids::PARTITIONS_MAX, time::millis};
 
 /// What the stored records look like. A store of another schema is refused.
-const SCHEMA: &str = "4";
+const SCHEMA: &str = "5";
 
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -103,7 +104,7 @@ struct Known {
     id: String,
 }
 
-/// The five ports on one server, as one role uses them.
+/// All ports on one server, as one role uses them.
 struct RedisStore {
     link: Link,
     partitions: u16,
@@ -156,6 +157,7 @@ pub async fn connect(settings: &StoreSettings, rules: StoreRules) -> Result<Stor
         reading,
         dispatch: role(),
         callbacks: role(),
+        receipts: role(),
         doorbell,
     })
 }

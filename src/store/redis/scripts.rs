@@ -57,6 +57,8 @@ scripts! {
     RESUME: LIB, "resume";
     CLAIM: LIB, "claim";
     SETTLE: LIB, "settle";
+    RECEIPT: LIB, "receipt";
+    LAPSE: LIB, "lapse";
     HOLD: LIB, "hold";
     REPAIR: LIB, "repair";
     WATCH: LIB, "watch";

@@ -11,6 +11,7 @@ mod pace;
 mod past;
 mod rates;
 mod reading;
+mod receipts;
 mod wishes;
 
 use super::fixture::Fixture;
@@ -181,6 +182,17 @@ cases! {
             who_is_started_alone_and_lost_is_a_suspect
             what_was_marked_is_unknown_when_the_batch_closes
             a_lost_chunk_that_came_back_is_in_doubt_when_the_batch_closes
+        }
+        receipts {
+            a_batch_is_over_once_every_receipt_is_in
+            the_dispatch_is_told_when_the_last_message_was_handed_over
+            receipts_are_waited_for_so_long_and_no_longer
+            a_receipt_that_is_early_is_not_overwritten_by_the_record
+            early_receipts_can_end_a_batch_whose_chunk_is_held
+            a_parked_chunk_that_receipts_end_is_claimed_no_more
+            only_what_may_have_been_handed_over_has_receipts
+            a_canceled_batch_waits_for_what_was_handed_over
+            late_receipts_are_told_of_together_on_request
         }
         rates {
             a_pause_of_a_provider_holds_for_all

@@ -26,6 +26,9 @@ use ringback::{
 pub(crate) use self::raw::Raw;
 use crate::harness::{Backing, Kind, StoreUrl};
 
+/// How long receipts are waited for.
+pub(crate) const RECEIPT_TIMEOUT: Duration = Duration::from_millis(1_500);
+
 pub(crate) const ACCOUNT: &str = "acme";
 pub(crate) const RULES: StoreRules = StoreRules {
     lease: Duration::from_secs(30),
@@ -129,6 +132,7 @@ impl Fixture {
             key: None,
             token: rand::random(),
             batches_max: None,
+            receipt_timeout: RECEIPT_TIMEOUT,
         }
     }
 

@@ -36,14 +36,19 @@ fn a_callback_is_kept_with_its_host_and_what_proves_it() {
 
 #[test]
 fn events_are_those_that_are_named() {
-    let all = r#"["batch.dispatched","batch.progress","message.failed","batch.completed"]"#;
+    let all = r#"["batch.dispatched","batch.progress","message.failed","batch.amended","batch.completed"]"#;
     for (members, expected) in [
         (r#""events":[]"#.to_owned(), Wanted::default()),
         (r#""events":["batch.completed"]"#.into(), Wanted::default()),
         (r#""events":["message.failed"]"#.into(), Wanted { failures: true, ..Wanted::default() }),
         (
             format!(r#""events":{all}"#),
-            Wanted { dispatched: true, failures: true, progress: Some(Pace::Percent(10)) },
+            Wanted {
+                dispatched: true,
+                failures: true,
+                progress: Some(Pace::Percent(10)),
+                amended: true,
+            },
         ),
     ] {
         assert_eq!(callback(&members).events, expected, "{members}");

@@ -19,6 +19,7 @@ CREATE TABLE provider (
   ended_3 INTEGER NOT NULL DEFAULT 0, ended_4 INTEGER NOT NULL DEFAULT 0,
   ended_5 INTEGER NOT NULL DEFAULT 0, ended_6 INTEGER NOT NULL DEFAULT 0,
   ended_7 INTEGER NOT NULL DEFAULT 0,
+  awaiting INTEGER NOT NULL DEFAULT 0,    -- handed over, and waiting for their receipts
   -- How far each priority's turns have come, high, normal and low, and the last turn: see claim.rs.
   mark_1 INTEGER NOT NULL DEFAULT 0, mark_2 INTEGER NOT NULL DEFAULT 0,
   mark_3 INTEGER NOT NULL DEFAULT 0, last_mark INTEGER NOT NULL DEFAULT 0,
@@ -59,6 +60,7 @@ CREATE TABLE batch (
   ended_3    INTEGER NOT NULL DEFAULT 0, ended_4 INTEGER NOT NULL DEFAULT 0,
   ended_5    INTEGER NOT NULL DEFAULT 0, ended_6 INTEGER NOT NULL DEFAULT 0,
   ended_7    INTEGER NOT NULL DEFAULT 0,
+  awaiting   INTEGER NOT NULL DEFAULT 0, -- messages that were handed over and wait for their receipts
   cursor     INTEGER NOT NULL DEFAULT 0, -- the first chunk that was never claimed
   behind     INTEGER NOT NULL DEFAULT 0, -- open messages from the cursor on
   closes     INTEGER,                    -- the state byte that open messages end with from now on
@@ -70,6 +72,12 @@ CREATE TABLE batch (
   clock_us   INTEGER NOT NULL DEFAULT 0, -- how far that rate's send times were handed out
   quiet      INTEGER NOT NULL DEFAULT 0, -- whether its spec has quiet hours
   once       INTEGER NOT NULL DEFAULT 0, -- whether it is sent at most once
+  receipt_ms INTEGER NOT NULL,           -- how long receipts are waited for once it is handed over
+  handed_ms  INTEGER,                    -- when it was, if receipts are or were waited for
+  receipts_ms INTEGER,                   -- when they are waited for no more
+  late_delivered INTEGER NOT NULL DEFAULT 0, late_undelivered INTEGER NOT NULL DEFAULT 0,
+  revision   INTEGER NOT NULL DEFAULT 0, -- how often late receipts were told of
+  amended    INTEGER,                    -- the last event that did
   started_ms INTEGER, completed_ms INTEGER,
   turn       INTEGER,                    -- its place in its account's ring
   due_ms     INTEGER,                    -- when it has rested, or its next parked chunk is due
@@ -84,6 +92,7 @@ CREATE INDEX batch_ring ON batch (provider, priority, account, turn) WHERE turn 
 CREATE INDEX batch_due ON batch (due_ms) WHERE due_ms IS NOT NULL;
 CREATE INDEX batch_send ON batch (send_ms) WHERE state = 'scheduled';
 CREATE INDEX batch_expire ON batch (expire_ms) WHERE expire_ms IS NOT NULL AND open > 0;
+CREATE INDEX batch_receipts ON batch (receipts_ms) WHERE receipts_ms IS NOT NULL;
 CREATE INDEX batch_upload ON batch (upload_ms) WHERE upload_ms IS NOT NULL;
 CREATE INDEX batch_closing ON batch (closing_ms) WHERE closing_ms IS NOT NULL;
 CREATE INDEX batch_watch ON batch (watch_ms) WHERE watch_ms IS NOT NULL;
@@ -132,6 +141,10 @@ CREATE TABLE recipients (chunk INTEGER PRIMARY KEY, recipients BLOB NOT NULL);
 -- Records of tries, in the order of their settlements.
 CREATE TABLE log (log INTEGER PRIMARY KEY, chunk INTEGER NOT NULL, records BLOB NOT NULL);
 CREATE INDEX log_chunk ON log (chunk);
+
+-- Receipts, in the order in which they came: place, two bytes, and record.
+CREATE TABLE receipt (receipt INTEGER PRIMARY KEY, chunk INTEGER NOT NULL, records BLOB NOT NULL);
+CREATE INDEX receipt_chunk ON receipt (chunk);
 
 -- What is known of messages that wait for another try.
 CREATE TABLE waiting (

@@ -109,14 +109,17 @@ local function deliver_again(ulid, id, key, now)
   ring('event')
 end
 
--- A batch's counts as an event keeps them: sending, then each final state.
+-- A batch's counts as an event keeps them: sending, then each final state. What waits for a receipt has
+-- been sent.
 local function counts_of(key)
   local counts = redis.call('HMGET', key, 'sending', 'n1', 'n2', 'n3', 'n4', 'n5', 'n6', 'n7')
   for i = 1, 8 do counts[i] = counts[i] or 0 end
+  counts[2] = counts[2] + (redis.call('HGET', key, 'n8') or 0)
   return table.concat(counts, ' ')
 end
 
--- Tells of a batch's progress if it is time to; not while the last report is on its way.
+-- Tells of a batch's progress if it is time to; not while the last report is on its way. `open` messages
+-- are not final.
 local function tell_progress(id, key, open, now)
   local b = redis.call('HMGET', key, 'total', 'tell_at', 'tell_step', 'tell_every', 'progress')
   local at = tonumber(b[2])
@@ -148,10 +151,15 @@ local function end_progress(id, key, now)
   end
 end
 
+-- Tells that nothing is left to be submitted.
+local function tell_dispatched(id, key, now)
+  add_event(id, key, 1, 'dispatched', counts_of(key), now)
+end
+
 -- A batch is over: tells so whoever wants to know.
 local function tell_end(id, key, wants, now)
-  if string.find(wants, 'd') then
-    add_event(id, key, 1, 'dispatched', counts_of(key), now)
+  if string.find(wants, 'd') and redis.call('HEXISTS', key, 'handed_ms') == 0 then
+    tell_dispatched(id, key, now)
   end
   add_event(id, key, 0, 'completed', '', now)
   end_progress(id, key, now)
@@ -168,4 +176,29 @@ local function tell_failures(id, key, indexes, now)
     add_event(id, key, 4294967296 + indexes[i], 'failed', string.format('%.0f', indexes[i]), now)
   end
   if last > 0 then redis.call('HSET', key, 'failures', told + last) end
+end
+
+-- Late receipts are told of this long after they came, so that those that come together are told of
+-- together; and at most so many times.
+local AMEND_AFTER_MS, REVISIONS_MAX = 2000, 1000
+
+-- Tells of the late receipts of a batch that is over, all that came so far. An event that nobody took or
+-- read yet tells of more instead of being followed by another one.
+local function tell_late(id, key, now)
+  local b = redis.call('HMGET', key, 'wants', 'late2', 'late3', 'revision', 'amended', 'host')
+  if not string.find(b[1] or '', 'a') then return end
+  local last, revision = b[5] and P .. 'e:' .. b[5], tonumber(b[4] or 0)
+  local waits = last and redis.call('HGET', last, 'number') == '0'
+    and redis.call('HEXISTS', last, 'body') == 0
+  if not waits then revision = revision + 1 end
+  if revision > REVISIONS_MAX then return end
+  local about = string.format('%d %s %s', revision, b[2], b[3])
+  if waits then
+    redis.call('HSET', last, 'about', about)
+    return
+  end
+  local ulid = add_event(id, key, 8589934592 + revision, 'amended', about, now)
+  redis.call('ZADD', wait_key(b[6]), now + AMEND_AFTER_MS, ulid)
+  redis.call('HSET', key, 'revision', revision, 'amended', ulid)
+  redis.call('ZREM', P .. 'purge', id)
 end

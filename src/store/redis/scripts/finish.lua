@@ -2,27 +2,42 @@
 -- behind lib.lua and events.lua.
 --
 -- A batch's counts are kept by one function alone, `finish`, which also completes the batch:
---   * a message is counted in the step that makes it final, and in no other;
---   * `open` is total less what is counted, so the step that brings it to 0 is the last one;
---   * that step sets completed_ms, once, and creates the completion event: one batch, one of them.
+--   * a message is counted in the step that makes it final, and in no other; one that was handed over and
+--     waits for its receipt is counted in `n8` meanwhile;
+--   * `open` is total less what is counted, so the step that brings it to 0 hands the batch over: from
+--     then on receipts are waited for, but not for ever;
+--   * the step that brings `open` and `n8` to 0 is the last one: it sets completed_ms, once, and creates
+--     the completion event: one batch, one of them.
 
--- Counts messages that became final in this step (`moved`: state byte -> number), and completes
--- the batch if they were the last ones. To be called once a step, after every other change of it.
--- Gives true if the batch completed.
+-- Nothing is left to be submitted: from now on receipts are waited for.
+local function await_receipts(id, key, wants, now)
+  if redis.call('HSETNX', key, 'handed_ms', now) == 0 then return end
+  redis.call('ZADD', P .. 'receipts', now + (redis.call('HGET', key, 'receipt_ms') or 0), id)
+  if string.find(wants, 'd') then tell_dispatched(id, key, now) end
+end
+
+-- Counts messages that became final in this step, or wait for a receipt from now on or no more (`moved`:
+-- state byte -> number, negative for those that leave 8), and completes the batch if they were the last
+-- ones. To be called once a step, after every other change of it. Gives true if the batch completed.
 local function finish(id, key, moved, now)
-  local b = redis.call('HMGET', key, 'provider', 'state', 'callback', 'wants', 'expire_ms', 'account')
-  local sum = 0
+  local b = redis.call('HMGET', key, 'provider', 'state', 'callback', 'wants', 'expire_ms', 'account',
+    'n8')
+  local left, final, awaiting = 0, 0, tonumber(b[7] or 0) + (moved[8] or 0)
   for byte, n in pairs(moved) do
-    if n > 0 then
+    if n ~= 0 then
       redis.call('HINCRBY', key, 'n' .. byte, n)
       redis.call('HINCRBY', P .. 'stats', b[1] .. ':' .. byte, n)
-      sum = sum + n
+      left = left + n
+      if byte ~= 8 then final = final + n end
     end
   end
-  if sum > 0 then redis.call('HINCRBY', P .. 'stats', b[1] .. ':open', 0 - sum) end
-  local open = redis.call('HINCRBY', key, 'open', 0 - sum)
-  if open > 0 then
-    if sum > 0 and b[4] and string.find(b[4], 'p') then tell_progress(id, key, open, now) end
+  if left ~= 0 then redis.call('HINCRBY', P .. 'stats', b[1] .. ':open', 0 - left) end
+  local open = redis.call('HINCRBY', key, 'open', 0 - left)
+  if open > 0 or awaiting > 0 then
+    if open <= 0 then await_receipts(id, key, b[4] or '', now) end
+    if final > 0 and b[4] and string.find(b[4], 'p') then
+      tell_progress(id, key, open + awaiting, now)
+    end
     return false
   end
   if redis.call('HSETNX', key, 'completed_ms', now) == 0 then return false end
@@ -30,6 +45,7 @@ local function finish(id, key, moved, now)
   leave(id, key)
   redis.call('SREM', P .. 'unfinished:' .. b[6], id)
   redis.call('ZREM', P .. 'watch', id)
+  redis.call('ZREM', P .. 'receipts', id)
   if b[5] then redis.call('ZREM', P .. 'expiry', id) end
   if b[3] == 'pending' then tell_end(id, key, b[4] or '', now) else keep_on(id, key, now) end
   return true

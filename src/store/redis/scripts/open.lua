@@ -11,7 +11,7 @@
 --      17 at most so many batches of the account under way here, this one included, or ''
 --      18 the interval of its own rate, ns, or ''  19 its quiet hours, or '': start and end, ms of the
 --      day, then offsets of local time: from, ms, and how much, ms
---      20 1 if it is sent at most once, or ''
+--      20 1 if it is sent at most once, or ''  21 how long its receipts are waited for, ms
 -- Returns {'new'} | {'replayed', batch, body hash} | {'under way'} | {'too many'}
 
 local id, token = ARGV[1], ARGV[2]
@@ -37,7 +37,8 @@ end
 redis.call('ZREM', P .. 'purge', id)
 redis.call('HSET', key, 'token', token, 'state', 'receiving', 'account', ARGV[4],
   'provider', ARGV[5], 'spec', ARGV[7], 'keep_ms', ARGV[8], 'total', 0, 'failed', 0,
-  'chunks', 0, 'top', 0, 'reference', ARGV[9], 'priority', ARGV[16])
+  'chunks', 0, 'top', 0, 'reference', ARGV[9], 'priority', ARGV[16],
+  'receipt_ms', ARGV[21])
 if ARGV[10] ~= '' then
   redis.call('HSET', key, 'callback', 'pending', 'host', ARGV[10])
   if ARGV[11] ~= '' then redis.call('HSET', key, 'wants', ARGV[11]) end

@@ -13,7 +13,7 @@ local from, top = tonumber(b[1] or 0), tonumber(b[2] or 0)
 local to = math.min(from + ARGV[1], top)
 for n = from, to - 1 do
   redis.call('UNLINK', chunk_key(id, 'r', n), chunk_key(id, 's', n), chunk_key(id, 'o', n),
-    chunk_key(id, 'w', n))
+    chunk_key(id, 'w', n), chunk_key(id, 't', n))
 end
 if to < top then
   redis.call('HSET', key, 'purged', to)

@@ -3,14 +3,14 @@
 -- has, which can be claimed again or are closed; its place in the ring; its end and its event.
 --
 -- KEYS 1 partition
--- ARGV 1 batch  2 to 10 what is to be noted of it: open, sending, n1 … n7
---      11 to 18 what was counted: sending, n1 … n7  then the numbers of chunks that nobody has
+-- ARGV 1 batch  2 to 11 what is to be noted of it: open, sending, n1 … n8
+--      12 to 20 what was counted: sending, n1 … n8  then the numbers of chunks that nobody has
 -- Returns 'repaired' | 'moved'
 
 local id = ARGV[1]
 local key = batch_key(id)
-local b = redis.call('HMGET', key, 'open', 'sending', 'n1', 'n2', 'n3', 'n4', 'n5', 'n6', 'n7')
-for i = 1, 9 do
+local b = redis.call('HMGET', key, 'open', 'sending', 'n1', 'n2', 'n3', 'n4', 'n5', 'n6', 'n7', 'n8')
+for i = 1, 10 do
   if tonumber(b[i] or 0) ~= tonumber(ARGV[i + 1]) then return 'moved' end
 end
 
@@ -18,8 +18,8 @@ local now = now_ms()
 local c = redis.call('HMGET', key, 'provider', 'total', 'state', 'closes', 'completed_ms', 'callback',
   'wants', 'cursor', 'chunks')
 local ended = 0
-for byte = 1, 7 do
-  local counted = tonumber(ARGV[11 + byte])
+for byte = 1, 8 do
+  local counted = tonumber(ARGV[12 + byte])
   redis.call('HSET', key, 'n' .. byte, counted)
   redis.call('HINCRBY', P .. 'stats', c[1] .. ':' .. byte, counted - tonumber(b[byte + 2] or 0))
   ended = ended + counted
@@ -27,10 +27,10 @@ end
 local open = tonumber(c[2]) - ended
 redis.call('HSET', key, 'open', open)
 redis.call('HINCRBY', P .. 'stats', c[1] .. ':open', open - tonumber(b[1]))
-sending(key, tonumber(ARGV[11]) - tonumber(b[2] or 0))
+sending(key, tonumber(ARGV[12]) - tonumber(b[2] or 0))
 
 local moved = {}
-for i = 19, #ARGV do
+for i = 21, #ARGV do
   local n = ARGV[i]
   local lease = read_lease(id, n)
   if not (lease and lease.standing == 'H') and not redis.call('ZSCORE', key .. ':q', n) then

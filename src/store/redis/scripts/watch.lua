@@ -42,7 +42,8 @@ for _, id in ipairs(due) do
     if requeued then tell(id, 'requeued', b[6], now) end
     local rests = redis.call('ZSCORE', P .. 'due', id)
     local since = tonumber(b[8])
-    if b[6] ~= b[7] or requeued or not goes or rests or since > now then
+    local handed_over = tonumber(b[6]) == 0
+    if b[6] ~= b[7] or requeued or handed_over or not goes or rests or since > now then
       redis.call('HSET', key, 'seen_open', b[6], 'seen_ms', now)
     elseif now - since >= still then
       redis.call('HSET', key, 'seen_ms', now)

@@ -180,7 +180,12 @@ pub(super) async fn each_failed_message_is_told_once(on: Fixture) {
 
 pub(super) async fn a_batch_is_kept_until_all_its_events_have_ended(on: Fixture) {
     let before = on.raw.contents().await;
-    let wanted = Wanted { failures: true, dispatched: true, progress: Some(Pace::Percent(1)) };
+    let wanted = Wanted {
+        failures: true,
+        dispatched: true,
+        progress: Some(Pace::Percent(1)),
+        ..Wanted::default()
+    };
     let id = on.accept_draft(&on.draft_with(wanting(wanted)), &THREE, 3).await;
     let claimed = on.claim().await.expect("a chunk");
     let ended = changes(&[(0, FinalState::Failed), (1, FinalState::Sent), (2, FinalState::Sent)]);

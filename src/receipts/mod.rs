@@ -1,0 +1,219 @@
+//! The receipts' desk: takes what carriers say, and brings it into the store, batch by batch.
+//!
+//! Receipts come one by one, and a store step each would cost more than the dispatch. So nobody waits to
+//! fill a group, and nobody goes alone who need not: what comes while the store works goes with the next
+//! step. Whoever brought receipts hears of them once they are in the store; if that fails, the carrier is to
+//! say them again. Nothing is kept in memory for a message.
+
+mod group;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, future::join_all, stream::BoxStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use self::group::{Group, group};
+use crate::{
+    clock::Clock,
+    domain::receipt::{Receipt, ReceiptRecord},
+    store::{Heard, RECEIPTS_MAX, StoreError, StoredReceipt},
+    telemetry::Metrics,
+};
+
+/// The most deliveries that wait for the desk; further ones are refused.
+const WAITING_MAX: usize = 4_096;
+
+/// The most receipts that are brought into the store at once.
+const AT_ONCE_MAX: usize = 20 * RECEIPTS_MAX;
+
+/// The most store steps that are under way at once.
+const STEPS_MAX: usize = 16;
+
+/// How long to wait before what a provider of this process says is brought again.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Where receipts are brought to. The desk ends once all of these are gone.
+#[derive(Clone)]
+pub struct Desk {
+    deliveries: mpsc::Sender<Delivery>,
+    providers: Arc<BTreeMap<String, Vec<String>>>,
+    metrics: Arc<Metrics>,
+}
+
+/// The desk's own side.
+pub struct Clerk {
+    deliveries: mpsc::Receiver<Delivery>,
+    store: Arc<dyn crate::store::Receipts>,
+    clock: Clock,
+}
+
+/// What receipts came to, by word.
+pub type Tally = BTreeMap<&'static str, u64>;
+
+/// Receipts could not be brought into the store; they are to be said again.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// Too many wait.
+    #[error("too many receipts wait")]
+    Busy,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Receipts of one call, and who waits to hear of them.
+struct Delivery {
+    providers: Vec<String>,
+    receipts: Vec<Receipt>,
+    answer: oneshot::Sender<Result<Vec<Heard>, StoreError>>,
+}
+
+/// A desk and its clerk. `providers` has, for each provider, those whose batches may have been sent
+/// through it: itself, and those it stands in for.
+#[must_use]
+pub fn open(
+    store: Arc<dyn crate::store::Receipts>,
+    clock: Clock,
+    providers: BTreeMap<String, Vec<String>>,
+    metrics: Arc<Metrics>,
+) -> (Desk, Clerk) {
+    let (sender, receiver) = mpsc::channel(WAITING_MAX);
+    let desk = Desk { deliveries: sender, providers: Arc::new(providers), metrics };
+    (desk, Clerk { deliveries: receiver, store, clock })
+}
+
+// === impl Desk ===
+
+impl Desk {
+    /// Brings receipts that `provider` reported into the store. Those that say no end are only counted.
+    ///
+    /// # Errors
+    /// [`DeskError`]: then all of them are to be said again, which changes nothing twice.
+    pub async fn bring(&self, provider: &str, receipts: Vec<Receipt>) -> Result<Tally, DeskError> {
+        let all = receipts.len();
+        let receipts: Vec<_> =
+            receipts.into_iter().filter(|receipt| receipt.word.state().is_some()).collect();
+        let mut tally = Tally::new();
+        let passing = all - receipts.len();
+        if passing > 0 {
+            tally.insert("passing", passing as u64);
+        }
+        if !receipts.is_empty() {
+            for heard in self.deliver(provider, receipts).await? {
+                *tally.entry(heard.word()).or_default() += 1;
+            }
+        }
+        for (word, number) in &tally {
+            self.metrics.receipts_heard(provider, word, *number);
+        }
+        Ok(tally)
+    }
+
+    /// Brings what a provider of this process says of itself, until it says no more or `soft` is cancelled.
+    /// What the store does not take is brought again.
+    pub async fn follow(
+        self,
+        provider: String,
+        own: BoxStream<'static, Receipt>,
+        soft: CancellationToken,
+    ) {
+        let mut own = own.ready_chunks(RECEIPTS_MAX).take_until(soft.cancelled_owned()).boxed();
+        while let Some(receipts) = own.next().await {
+            while let Err(error) = self.bring(&provider, receipts.clone()).await {
+                tracing::debug!(provider.name = provider, %error, "receipts wait for the store");
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+        }
+    }
+
+    async fn deliver(
+        &self,
+        provider: &str,
+        receipts: Vec<Receipt>,
+    ) -> Result<Vec<Heard>, DeskError> {
+        let (answer, heard) = oneshot::channel();
+        let providers = self.providers.get(provider).cloned();
+        let providers = providers.unwrap_or_else(|| vec![provider.to_owned()]);
+        let delivery = Delivery { providers, receipts, answer };
+        self.deliveries.try_send(delivery).map_err(|_| DeskError::Busy)?;
+        // A clerk that ended answers nobody.
+        Ok(heard.await.map_err(|_| DeskError::Busy)??)
+    }
+}
+
+// === impl Clerk ===
+
+impl Clerk {
+    /// Works until every [`Desk`] is gone and what was brought is in the store.
+    pub async fn run(mut self) {
+        let mut waiting = Vec::new();
+        while self.deliveries.recv_many(&mut waiting, AT_ONCE_MAX).await > 0 {
+            let mut receipts =
+                waiting.iter().map(|delivery| delivery.receipts.len()).sum::<usize>();
+            while receipts < AT_ONCE_MAX
+                && let Ok(more) = self.deliveries.try_recv()
+            {
+                receipts += more.receipts.len();
+                waiting.push(more);
+            }
+            self.bring(std::mem::take(&mut waiting)).await;
+        }
+    }
+
+    /// One round: a store step for each batch, a bounded number at once.
+    async fn bring(&self, deliveries: Vec<Delivery>) {
+        let groups = group(&deliveries);
+        let mut answers: Vec<_> = deliveries
+            .iter()
+            .map(|delivery| Ok(vec![Heard::Unknown; delivery.receipts.len()]))
+            .collect();
+        for some in groups.chunks(STEPS_MAX) {
+            let steps = some.iter().map(|group| self.take(group, &deliveries));
+            for (heard, group) in join_all(steps).await.into_iter().zip(some) {
+                note(&mut answers, group, heard);
+            }
+        }
+        for (delivery, answer) in deliveries.into_iter().zip(answers) {
+            // Whoever went away does not want to know.
+            let _ = delivery.answer.send(answer);
+        }
+    }
+
+    async fn take(&self, group: &Group, deliveries: &[Delivery]) -> Result<Vec<Heard>, StoreError> {
+        let now = self.clock.now();
+        let stored = group.places.iter().filter_map(|(delivery, place)| {
+            let receipt = &deliveries[*delivery].receipts[*place];
+            let record = ReceiptRecord::write(receipt, now);
+            Some(StoredReceipt {
+                index: receipt.message.index,
+                state: receipt.word.state()?,
+                record,
+            })
+        });
+        let stored: Vec<_> = stored.collect();
+        self.store.take(&deliveries[group.places[0].0].providers, group.batch, &stored).await
+    }
+}
+
+/// What a store step came to, told to those whose receipts were in it.
+fn note(
+    answers: &mut [Result<Vec<Heard>, StoreError>],
+    group: &Group,
+    heard: Result<Vec<Heard>, StoreError>,
+) {
+    match heard {
+        Ok(heard) => {
+            for ((delivery, place), heard) in group.places.iter().zip(heard) {
+                if let Ok(answer) = &mut answers[*delivery] {
+                    answer[*place] = heard;
+                }
+            }
+        }
+        Err(error) => {
+            for (delivery, _) in &group.places {
+                answers[*delivery] = Err(error.clone());
+            }
+        }
+    }
+}
