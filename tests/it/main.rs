@@ -29,6 +29,7 @@ mod model;
 mod ndjson;
 mod packed;
 mod process;
+mod receipts;
 mod samples;
 mod scene;
 mod segments;

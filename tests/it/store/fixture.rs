@@ -14,6 +14,7 @@ use ringback::{
         chunk::{Chunker, Entry, NewChunk},
         ids::BatchId,
         message::{FinalState, Open},
+        state_byte::StateByte,
         time::UnixMs,
     },
     store::{
@@ -290,13 +291,14 @@ pub(crate) fn settlement(claimed: &Claimed) -> Settlement {
     }
 }
 
-/// Final states of places, in the form of a settlement.
-pub(crate) fn changes(ended: &[(u16, FinalState)]) -> Bytes {
+/// States of places, in the form of a settlement.
+pub(crate) fn changes<S: Into<StateByte> + Copy>(ended: &[(u16, S)]) -> Bytes {
     let mut runs = Vec::new();
     for (place, state) in ended {
         runs.extend_from_slice(&place.to_be_bytes());
         runs.extend_from_slice(&1_u16.to_be_bytes());
-        runs.push(*state as u8);
+        let state: StateByte = (*state).into();
+        runs.push(state.0);
     }
     runs.into()
 }

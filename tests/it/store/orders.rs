@@ -14,7 +14,10 @@ mod modeled;
 mod world;
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use ringback::domain::batch::DeliveryGuarantee::{self, AtLeastOnce, AtMostOnce};
+use ringback::domain::{
+    batch::DeliveryGuarantee::{self, AtLeastOnce, AtMostOnce},
+    message::FinalState,
+};
 use tokio::runtime::Runtime;
 
 use self::{cut::Way, world::World};
@@ -64,6 +67,14 @@ enum Step {
     Resume {
         batch: usize,
     },
+    /// A carrier says what became of a message.
+    Hear {
+        batch: usize,
+        message: usize,
+        state: FinalState,
+    },
+    /// Receipts are waited for no more.
+    Lapse,
     /// Only on the embedded store, which nobody else has open.
     Reopen,
     /// In the next step. Only on the way to a server, as what follows.
@@ -122,6 +133,7 @@ fn no_order_of_steps_breaks_the_invariants_on_embedded() {
 async fn a_step_whose_reply_is_lost_is_taken_once() {
     let way = way().await;
     let wishes = [
+        hear(2),
         Step::Pause { batch: 0 },
         Step::Resume { batch: 0 },
         Step::Cancel { batch: 0 },
@@ -182,6 +194,11 @@ fn say(held: usize, places: u16, end: End) -> Step {
     Step::Settle(Settle { held, places, state: 0, end, upto: 0, marks: false, doubt: false })
 }
 
+/// A carrier says that a message was delivered.
+fn hear(message: usize) -> Step {
+    Step::Hear { batch: 0, message, state: FinalState::Delivered }
+}
+
 async fn way() -> Way {
     let options = ["--appendonly", "no", "--enable-debug-command", "yes"];
     Way::to(Redis::start_with(&options).await).await
@@ -232,7 +249,12 @@ fn steps(interruptions: impl Strategy<Value = Step> + 'static) -> impl Strategy<
         1 => choice.clone().prop_map(|batch| Step::Cancel { batch }),
         1 => choice.clone().prop_map(|batch| Step::Expire { batch }),
         1 => choice.clone().prop_map(|batch| Step::Pause { batch }),
-        1 => choice.prop_map(|batch| Step::Resume { batch }),
+        1 => choice.clone().prop_map(|batch| Step::Resume { batch }),
+        6 => (choice.clone(), choice, any::<bool>()).prop_map(|(batch, message, delivered)| {
+            let state = if delivered { FinalState::Delivered } else { FinalState::Undelivered };
+            Step::Hear { batch, message, state }
+        }),
+        1 => Just(Step::Lapse),
         3 => interruptions,
     ];
     prop::collection::vec(step, 1..60)

@@ -9,9 +9,10 @@
 --   * the step that brings `open` and `n8` to 0 is the last one: it sets completed_ms, once, and creates
 --     the completion event: one batch, one of them.
 
--- Nothing is left to be submitted: from now on receipts are waited for.
+-- Nothing is left to be submitted, or to expire: from now on receipts are waited for.
 local function await_receipts(id, key, wants, now)
   if redis.call('HSETNX', key, 'handed_ms', now) == 0 then return end
+  redis.call('ZREM', P .. 'expiry', id)
   redis.call('ZADD', P .. 'receipts', now + (redis.call('HGET', key, 'receipt_ms') or 0), id)
   if string.find(wants, 'd') then tell_dispatched(id, key, now) end
 end

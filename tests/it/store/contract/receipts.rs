@@ -23,20 +23,16 @@ use ringback::{
 use super::THREE;
 use crate::{
     harness::eventually,
-    store::fixture::{ACCOUNT, Fixture, HOST, callback_to, fresh_id, settlement, waiting},
+    store::fixture::{ACCOUNT, Fixture, HOST, callback_to, changes, fresh_id, settlement, waiting},
 };
 
 use FinalState::{Delivered, Undelivered};
 
 /// Every open message of a chunk is handed over, and its receipt waited for.
 fn all_handed_over(claimed: &Claimed) -> Settlement {
-    let mut changes = Vec::new();
-    for (place, _) in (0_u16..).zip(&*claimed.states).filter(|(_, state)| **state == 0) {
-        changes.extend_from_slice(&place.to_be_bytes());
-        changes.extend_from_slice(&1_u16.to_be_bytes());
-        changes.push(StateByte::AWAITING.0);
-    }
-    Settlement { changes: changes.into(), release: Some(Release::Now), ..settlement(claimed) }
+    let open = (0_u16..).zip(&*claimed.states).filter(|(_, state)| **state == 0);
+    let handed: Vec<_> = open.map(|(place, _)| (place, StateByte::AWAITING)).collect();
+    Settlement { changes: changes(&handed), release: Some(Release::Now), ..settlement(claimed) }
 }
 
 fn receipt(id: BatchId, index: u32, state: FinalState) -> StoredReceipt {

@@ -1,6 +1,6 @@
 //! The store and the model side by side: each step is taken in both.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use ringback::{
     clock::Clock,
@@ -9,11 +9,12 @@ use ringback::{
         ids::BatchId,
         message::{FinalState, Open},
         past::Mark,
+        state_byte::{StateByte, Taken},
         time::UnixMs,
     },
     store::{
-        Claimed, Draft, IntakeError, Release, Seal, Settled, Settlement, StoreError, Swept,
-        Waiting, WishError,
+        Claimed, Draft, Heard, IntakeError, Release, Seal, Settled, Settlement, StoreError,
+        StoredReceipt, Swept, Waiting, WishError,
     },
 };
 
@@ -28,7 +29,7 @@ pub(super) struct Held {
     pub(super) claimed: Claimed,
     nonce: u64,
     /// Its settlements, with what they end; and how many of them the store has.
-    said: Vec<(Settlement, Vec<(u16, FinalState)>)>,
+    said: Vec<(Settlement, Vec<(u16, StateByte)>)>,
     pub(super) applied: usize,
 }
 
@@ -113,6 +114,8 @@ impl<'a> World<'a> {
             Step::Expire { batch } => self.expire(batch).await,
             Step::Pause { batch } => self.pause(batch, true).await,
             Step::Resume { batch } => self.pause(batch, false).await,
+            Step::Hear { batch, message, state } => self.hear(batch, message, state).await,
+            Step::Lapse => self.lapse().await,
             Step::Reopen => return self.reopened().await,
             Step::LoseReply { nth } => self.lost_reply = nth,
             Step::Copy => self.copy_store(),
@@ -138,7 +141,9 @@ impl<'a> World<'a> {
         let expire_at = Some(UnixMs(Clock::system().now().0 + 86_400_000));
         let spec = BatchSpec { expire_at, guarantee, ..self.on.spec(true) };
         let id = fresh_id_in(partition % self.on.partitions());
-        let draft = Draft { id, spec, ..self.on.draft(true) };
+        // They are waited for until a step says no more.
+        let receipt_timeout = Duration::from_hours(1);
+        let draft = Draft { id, spec, receipt_timeout, ..self.on.draft(true) };
         let upload = self.on.open(&draft).await;
         assert_eq!(self.on.open(&draft).await, upload);
         let chunks = chunks(&recipients, chunk_size);
@@ -153,15 +158,19 @@ impl<'a> World<'a> {
         for _ in 0..2 {
             intake.seal(&upload, &seal).await.expect("a seal");
         }
-        let ended = recipients.iter().map(|to| (*to == "nobody").then_some(FinalState::Failed));
-        self.batches.push((id, Modeled::new(guarantee, ended.collect(), chunk_size)));
+        let state = |to: &&str| match *to {
+            "nobody" => FinalState::Failed.into(),
+            _ => StateByte::OPEN,
+        };
+        let states = recipients.iter().map(state).collect();
+        self.batches.push((id, Modeled::new(guarantee, states, chunk_size)));
     }
 
     /// Gives where the lease is among those that are held.
     async fn claim(&mut self, partition: u16) -> Option<usize> {
         let nonce = rand::random();
         let claimed = self.on.claim_from(partition % self.on.partitions(), nonce).await?;
-        self.modeled(claimed.batch).check_claimed(&claimed);
+        self.modeled(claimed.batch).claim(&claimed);
         let twice = |held: &Held| held.chunk() == (claimed.batch, claimed.chunk as usize);
         assert!(!self.held.iter().chain(&self.crashed).any(twice), "a chunk has two holders");
         self.held.push(Held { claimed, nonce, said: vec![], applied: 0 });
@@ -178,7 +187,9 @@ impl<'a> World<'a> {
         let Some(at) = pick(&self.held, settle.held) else { return };
         let Held { claimed, said, .. } = &self.held[at];
         let size = u16::try_from(claimed.states.len()).unwrap();
-        let state = [FinalState::Sent, FinalState::Failed, FinalState::Unknown][settle.state % 3];
+        let states =
+            [FinalState::Sent, FinalState::Failed, FinalState::Unknown].map(StateByte::from);
+        let state = *states.get(settle.state % 4).unwrap_or(&StateByte::AWAITING);
         let chosen = (0..size).filter(|place| settle.places & (1 << (place % 16)) != 0);
         let ended: Vec<_> = chosen.map(|place| (place, state)).collect();
         let in_an_hour = Release::At(UnixMs(claimed.now.0 + 3_600_000));
@@ -203,7 +214,7 @@ impl<'a> World<'a> {
     }
 
     /// The holder says the next thing; and again what the store has lost.
-    async fn say(&mut self, at: usize, settlement: Settlement, ended: Vec<(u16, FinalState)>) {
+    async fn say(&mut self, at: usize, settlement: Settlement, ended: Vec<(u16, StateByte)>) {
         let held = &mut self.held[at];
         let behind = (held.applied < held.said.len()).then_some(held.applied);
         held.said.push((settlement.clone(), ended));
@@ -318,6 +329,43 @@ impl<'a> World<'a> {
         self.sweep().await;
     }
 
+    /// A carrier says what became of a message.
+    async fn hear(&mut self, batch: usize, message: usize, state: FinalState) {
+        let Some(at) = pick(&self.batches, batch) else { return };
+        let (id, modeled) = &mut self.batches[at];
+        let Some(message) = pick(&modeled.states, message) else { return };
+        let providers = [self.on.provider.clone()];
+        let index = u32::try_from(message).unwrap();
+        let receipt = [StoredReceipt { index, state, record: vec![0, 0] }];
+        let take = async || self.on.store.receipts.take(&providers, *id, &receipt).await;
+        let lost_before = self.way.map(Way::replies_lost);
+        let (heard, _) = until_answered(take).await;
+        let expected = match modeled.hear(message, state) {
+            Some(Taken::Counted { early: true }) => Heard::Early,
+            Some(Taken::Counted { early: false }) => Heard::Counted,
+            Some(Taken::Late) => Heard::Late,
+            Some(Taken::Again) => Heard::Again,
+            Some(Taken::Contrary) => Heard::Contrary,
+            None => Heard::Unknown,
+        };
+        // Whoever asks again, since the reply was lost, hears that it was said before.
+        let again = self.way.map(Way::replies_lost) != lost_before && heard == [Heard::Again];
+        assert!(again || heard == [expected], "{heard:?}, not {expected:?}");
+    }
+
+    /// Receipts are waited for no more.
+    async fn lapse(&mut self) {
+        for at in 0..self.batches.len() {
+            self.on.raw.lapse_receipts(self.batches[at].0).await;
+        }
+        let swept = self.sweep().await;
+        let lapsed = self.batches.iter_mut().filter_map(|(_, batch)| batch.lapse().then_some(()));
+        let lapsed = lapsed.count() as u64;
+        if let Some(swept) = swept {
+            assert_eq!(swept.waits_ended, lapsed);
+        }
+    }
+
     /// Twice: canceling again changes nothing.
     async fn cancel(&mut self, batch: usize) {
         let Some(at) = pick(&self.batches, batch) else { return };
@@ -335,7 +383,7 @@ impl<'a> World<'a> {
     async fn expire(&mut self, batch: usize) {
         let Some(at) = pick(&self.batches, batch) else { return };
         let (id, modeled) = &self.batches[at];
-        let expires = !modeled.is_over() && modeled.closes.is_none();
+        let expires = modeled.has_open() && modeled.closes.is_none();
         self.on.raw.expire(*id).await;
         if let Some(swept) = self.sweep().await {
             assert_eq!(swept.batches_expired, u64::from(expires));
@@ -400,13 +448,17 @@ impl<'a> World<'a> {
                 assert!(matches!(settled, Settled::Done { .. }), "{settled:?}");
             }
         }
+        for (_, modeled) in &mut self.batches {
+            modeled.send_rest();
+        }
+        self.lapse().await;
     }
 
     async fn check_all_is_over(&self) {
         for (id, modeled) in &self.batches {
             let batch = self.on.batch(*id).await;
             assert!(batch.is_over(), "{batch:?}");
-            assert_eq!(batch.counts.ended.sum(), modeled.ended.len() as u64);
+            assert_eq!(batch.counts.ended.sum(), modeled.states.len() as u64);
             assert_eq!((batch.counts.queued(), batch.counts.sending), (0, 0));
             assert_eq!(self.on.raw.events(*id).await, 1);
             self.recount(&batch).await;
