@@ -96,12 +96,27 @@ impl Redis {
         self.wait_until_it_answers().await;
     }
 
+    /// Has it write all that it has into a new file, as the manual says after a tail was lost: what is left of
+    /// a torn transaction at the end of the old one would be executed at the next start.
+    pub(crate) async fn rewrite_log(&self) {
+        self.ask("BGREWRITEAOF");
+        eventually("a new file of writes", PATIENCE, async || {
+            let info = self.ask("INFO persistence");
+            let is_over = ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"];
+            is_over.iter().all(|line| info.contains(line)).then_some(())
+        })
+        .await;
+    }
+
     /// The file that it appends to.
     pub(crate) fn log_of_writes(&self) -> PathBuf {
         let folder = std::fs::read_dir(self.dir.path().join("appendonlydir")).unwrap();
-        let mut files = folder.map(|entry| entry.unwrap().path());
-        let file = files.find(|path| path.to_string_lossy().ends_with(".incr.aof"));
-        file.expect("a file that is appended to")
+        let files = folder.map(|entry| entry.unwrap().path());
+        let files = files.filter(|path| path.to_string_lossy().ends_with(".incr.aof"));
+        // They are numbered; the one before is deleted in its own time.
+        files
+            .max_by_key(|path| (path.as_os_str().len(), path.clone()))
+            .expect("a file that is appended to")
     }
 
     /// Takes away all that it has kept. It must not run.
