@@ -18,6 +18,7 @@ mod guarantee;
 mod harness;
 mod lines;
 mod processes;
+mod receipts;
 mod report;
 mod results;
 mod scale;
@@ -68,6 +69,9 @@ const CASES: &[Case] = &[
     }),
     ("guarantee", "200,000 messages at 20,000/s, at most once and at least once", BOTH, |on| {
         Box::pin(guarantee::guarantee(on))
+    }),
+    ("receipts", "5,000 receipts/s beside a dispatch of 10,000/s", BOTH, |on| {
+        Box::pin(receipts::receipts(on))
     }),
     ("results", "the 1,000,000 messages of a batch, as lines", BOTH, |on| {
         Box::pin(results::results(on))

@@ -47,7 +47,7 @@ webhook! { batch_progress, "batch.progress", BatchEvent,
 }
 
 webhook! { message_failed, "message.failed", MessageEvent,
-    /// A message failed
+    /// A message failed, or was not delivered
     ///
     /// On request. Numbers that were invalid when the batch was accepted are not told this way.
 }

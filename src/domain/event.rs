@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{
     batch::{Batch, Counts},
     ids::{BatchId, EventId, MessageId},
-    message::FinalState,
+    message::{FinalState, MessageState},
     outcome::SendError,
     time::UnixMs,
 };
@@ -44,7 +44,7 @@ pub enum Occurrence {
     Dispatched(Counts),
     /// These were the counts, on the way.
     Progress(Counts),
-    /// The message with this index failed.
+    /// The message with this index failed, or was not delivered.
     MessageFailed(u32),
     /// Receipts came after the batch was over.
     Amended(LateReceipts),
@@ -63,9 +63,11 @@ pub struct LateReceipts {
     pub undelivered: u64,
 }
 
-/// A message that failed, as its event tells it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A message that failed or was not delivered, as its event tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedMessage {
+    /// Which of the two.
+    pub state: MessageState,
     /// The number as the client gave it.
     pub to: String,
     /// The client's own name for it.
@@ -183,8 +185,13 @@ pub fn render(
 }
 
 /// What is told of a message whose record is not to be had any more.
-const UNTOLD: FailedMessage =
-    FailedMessage { to: String::new(), reference: None, attempts: 0, error: None };
+const UNTOLD: FailedMessage = FailedMessage {
+    state: MessageState::Failed,
+    to: String::new(),
+    reference: None,
+    attempts: 0,
+    error: None,
+};
 
 fn body(event: &Event, data: &impl Serialize) -> String {
     let body = Body { r#type: event.what.word(), timestamp: event.at, data };
@@ -230,7 +237,7 @@ fn message_data<'a>(
             index,
             to: &failed.to,
             reference: failed.reference.as_deref(),
-            state: FinalState::Failed.word(),
+            state: failed.state.word(),
             attempts: failed.attempts,
             error: failed.error.as_ref().map(|error| ErrorBody {
                 code: &error.code,
@@ -334,6 +341,7 @@ mod tests {
         let batch = completed(&reference, &metadata);
         assert!(completion(&batch, &url).len() < EVENT_BYTES_MAX);
         let failed = FailedMessage {
+            state: MessageState::Failed,
             to: "\u{1}".repeat(64),
             reference: Some(reference),
             attempts: 6,
@@ -362,6 +370,7 @@ mod tests {
         let error =
             SendError::permanent("invalid_number", "no such number").with_provider_code("9");
         let failed = FailedMessage {
+            state: MessageState::Failed,
             to: "+15551230001".into(),
             reference: Some("user-42".into()),
             attempts: 1,

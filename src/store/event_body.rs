@@ -35,6 +35,7 @@ async fn failed_message(
     let (messages, _) = reading.messages(batch.id, None, index, 1).await?;
     let found = messages.into_iter().find(|message| message.index == index);
     Ok(found.map(|message| FailedMessage {
+        state: message.state,
         to: message.to,
         reference: message.reference,
         attempts: message.attempts,

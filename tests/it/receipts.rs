@@ -74,7 +74,7 @@ async fn handed_over(client: &Client, id: &str) -> Value {
 async fn receipts_end_messages_and_their_batch(on: Kind) {
     let scene = scene(on, "1h").await;
     let mut wanted = scene.batch(numbers(0..3));
-    wanted["events"] = json!(["batch.dispatched"]);
+    wanted["events"] = json!(["batch.dispatched", "message.failed"]);
     let id = accepted(&scene.client, &wanted).await;
     let batch = handed_over(&scene.client, &id).await;
     assert_eq!((counts(&batch), &batch["state"]), (these([("sent", 3)]), &json!("running")));
@@ -91,6 +91,9 @@ async fn receipts_end_messages_and_their_batch(on: Kind) {
         counts(&shown(&scene.client, &id).await),
         these([("sent", 1), ("delivered", 1), ("undelivered", 1)])
     );
+    let told = scene.receiver.wait_for(2, PATIENCE).await[1].json();
+    assert_eq!(told["data"]["message"]["state"], "undelivered");
+    assert_eq!(told["data"]["message"]["error"]["code"], "unreachable");
     let last = json!([receipt(&id, 2, "delivered")]);
     assert_eq!(report(&scene.client, &last).await, json!({"counted": 1}));
     let batch = scene.report(&id).await;

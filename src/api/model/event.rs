@@ -28,7 +28,7 @@ pub enum EventType {
     /// More messages are final.
     #[serde(rename = "batch.progress")]
     BatchProgress,
-    /// A message failed after its batch was accepted.
+    /// A message failed after its batch was accepted, or was not delivered.
     #[serde(rename = "message.failed")]
     MessageFailed,
     /// Receipts came after the batch was over.

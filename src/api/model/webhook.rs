@@ -54,7 +54,7 @@ pub struct BatchEventData {
     pub late_receipts: Option<LateReceipts>,
 }
 
-/// A callback about a message that failed: `message.failed`.
+/// A callback about a message that failed or was not delivered: `message.failed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MessageEvent {
     /// Always `message.failed`.
@@ -80,7 +80,7 @@ pub struct MessageEventData {
     pub message: EventMessage,
 }
 
-/// A message that failed.
+/// A message that failed or was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventMessage {
     /// Its id: the batch's, a dot, and the index.
@@ -91,7 +91,7 @@ pub struct EventMessage {
     pub to: String,
     /// The client's own name for it.
     pub reference: Option<String>,
-    /// Always `failed`.
+    /// `failed` or `undelivered`.
     pub state: MessageState,
     /// Tries used up.
     pub attempts: u8,
@@ -142,7 +142,13 @@ mod tests {
         };
         let event = Event { id: id.event(), batch: id, sequence: 2, at, what };
         let error = Some(SendError::permanent("invalid_number", "no such number"));
-        let failed = FailedMessage { to: "12".into(), reference: None, attempts: 1, error };
+        let failed = FailedMessage {
+            state: MessageState::Failed,
+            to: "12".into(),
+            reference: None,
+            attempts: 1,
+            error,
+        };
         render(&event, &batch, Some(&failed), "https://sms.example")
     }
 

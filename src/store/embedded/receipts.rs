@@ -65,6 +65,8 @@ struct Change {
     leaving: i64,
     late_delivered: i64,
     late_undelivered: i64,
+    /// The indexes of messages that were not delivered.
+    failures: Vec<u32>,
 }
 
 fn take(
@@ -178,7 +180,7 @@ impl Chunk {
             self.log.extend(&receipt.record);
         }
         match taken {
-            Taken::Counted { early } => change.count(receipt.state, early, self.held),
+            Taken::Counted { early } => change.count(receipt, early, self.held),
             Taken::Late => change.add_late(receipt.state),
             Taken::Again | Taken::Contrary => {}
         }
@@ -205,8 +207,11 @@ impl Chunk {
 
 impl Change {
     /// A message whose submission is not recorded yet leaves the hands it is in.
-    fn count(&mut self, state: FinalState, early: bool, held: bool) {
-        self.moved.ended.add(state, 1);
+    fn count(&mut self, receipt: &StoredReceipt, early: bool, held: bool) {
+        self.moved.ended.add(receipt.state, 1);
+        if receipt.state == FinalState::Undelivered {
+            self.failures.push(receipt.index);
+        }
         if early {
             self.leaving += i64::from(held);
         } else {
@@ -222,6 +227,9 @@ impl Change {
     }
 
     fn note(&self, step: &mut Step<'_>, batch: &Batch) -> rusqlite::Result<()> {
+        if !self.failures.is_empty() {
+            step.tell_failures(batch.batch, &self.failures)?;
+        }
         if self.moved != Moved::default() {
             step.finish(batch.batch, &self.moved, self.leaving)?;
         }

@@ -192,6 +192,7 @@ cases! {
             a_parked_chunk_that_receipts_end_is_claimed_no_more
             only_what_may_have_been_handed_over_has_receipts
             a_canceled_batch_waits_for_what_was_handed_over
+            each_undelivered_message_is_told_once_on_request
             late_receipts_are_told_of_together_on_request
         }
         rates {

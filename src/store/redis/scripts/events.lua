@@ -165,7 +165,7 @@ local function tell_end(id, key, wants, now)
   end_progress(id, key, now)
 end
 
--- At most so many failed messages of a batch are told of one by one.
+-- At most so many failed and undelivered messages of a batch are told of one by one.
 local FAILURES_MAX = 10000
 
 -- Tells of messages that failed in this step, by their indexes.

@@ -15,8 +15,8 @@
 
 local id = ARGV[1]
 local key, now = batch_key(id), now_ms()
-local b = redis.call('HMGET', key, 'provider', 'hash', 'completed_ms', 'cursor', 'cut', 'state')
-local letters = {}
+local b = redis.call('HMGET', key, 'provider', 'hash', 'completed_ms', 'cursor', 'cut', 'state', 'wants')
+local letters, failures = {}, {}
 
 if not b[2] or b[6] == 'dropped' or not string.find(ARGV[2], ',' .. b[1] .. ',', 1, true) then
   for _ = 3, #ARGV, 3 do letters[#letters + 1] = 'u' end
@@ -83,6 +83,7 @@ local function take(index, word, record)
   redis.call('SETRANGE', states, place, string.char(becomes))
   redis.call('APPEND', chunk_key(id, 't', n),
     string.char(math.floor(place / 256), place % 256) .. record)
+  if letter ~= 'l' and word == 3 then failures[#failures + 1] = index end
   if letter == 'e' then
     count_early(word)
   elseif letter == 'c' then
@@ -97,6 +98,7 @@ end
 for i = 3, #ARGV, 3 do
   letters[#letters + 1] = take(tonumber(ARGV[i]), tonumber(ARGV[i + 1]), ARGV[i + 2])
 end
+if #failures > 0 and string.find(b[7] or '', 'f') then tell_failures(id, key, failures, now) end
 if next(moved) then finish(id, key, moved, now) end
 if late[2] + late[3] > 0 then
   redis.call('HINCRBY', key, 'late2', late[2])

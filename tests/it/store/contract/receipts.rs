@@ -226,6 +226,17 @@ pub(super) async fn a_canceled_batch_waits_for_what_was_handed_over(on: Fixture)
     assert_eq!(on.take_one().await.event.what, Occurrence::Completed);
 }
 
+pub(super) async fn each_undelivered_message_is_told_once_on_request(on: Fixture) {
+    let id = handed_over(&on, Wanted { failures: true, ..Wanted::default() }).await;
+    let said = [(0, Delivered), (1, Undelivered), (1, Undelivered)];
+    hear(&on, id, &said).await;
+    let event = on.take_one().await;
+    assert_eq!(event.event.what, Occurrence::MessageFailed(1));
+    lapse(&on).await;
+    assert_eq!(hear(&on, id, &[(2, Undelivered)]).await, [Heard::Late]);
+    assert_eq!(on.take_one().await.event.what, Occurrence::Completed);
+}
+
 pub(super) async fn late_receipts_are_told_of_together_on_request(on: Fixture) {
     let id = handed_over(&on, Wanted { amended: true, ..Wanted::default() }).await;
     lapse(&on).await;
