@@ -31,6 +31,7 @@ pub use crate::domain::event::CountsView;
 use crate::{
     domain::{
         batch::{Batch, BatchState, CallbackState, DeliveryGuarantee, Priority},
+        encoding::Encoding,
         ids::{BatchId, MessageId},
         message::MessageState,
         outcome::SendError,
@@ -130,8 +131,13 @@ pub struct MessageResource {
     pub reference: Option<String>,
     /// Where it stands.
     pub state: MessageState,
-    /// How many SMS parts it has; null while that is not known.
+    /// How many SMS parts its text takes (3GPP TS 23.038); null if it has no text that could be sent, or
+    /// its number is not E.164.
+    #[schema(example = 1)]
     pub segments: Option<u32>,
+    /// How its text is encoded; null where `segments` is.
+    #[serde(default)]
+    pub encoding: Option<Encoding>,
     /// Tries used up.
     pub attempts: u8,
     /// The provider it leaves through.
@@ -293,7 +299,9 @@ impl MessageResource {
             to: view.to,
             reference: view.reference,
             state: view.state,
-            segments: None,
+            // A text has at most 16 KiB before its characters are replaced.
+            segments: view.size.map(|size| u32::try_from(size.segments).unwrap_or(u32::MAX)),
+            encoding: view.size.map(|size| size.encoding),
             attempts: view.attempts,
             provider: provider.to_owned(),
             provider_message_id: view.provider_message_id,

@@ -19,7 +19,10 @@ use super::{
     model::{BatchResource, MessageResource},
     problem::Problem,
 };
-use crate::{domain::message::MessageState, store::StoreError};
+use crate::{
+    domain::{encoding::Encoding, message::MessageState},
+    store::StoreError,
+};
 
 /// How many answers are streamed at once; further ones wait.
 pub(super) const STREAMS_MAX: usize = 64;
@@ -28,7 +31,7 @@ pub(super) const STREAMS_MAX: usize = 64;
 const PAGE: usize = 1_000;
 
 /// The columns of the CSV form.
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 15] = [
     "id",
     "index",
     "to",
@@ -43,6 +46,7 @@ const COLUMNS: [&str; 14] = [
     "error_provider_code",
     "error_permanent",
     "updated_at",
+    "encoding",
 ];
 
 /// How messages are written.
@@ -183,6 +187,7 @@ fn write_record(message: &MessageResource, text: &mut Vec<u8>) {
     record.field(error.and_then(|error| error.provider_code.as_deref()).unwrap_or_default());
     record.field(error.map_or("", |error| if error.permanent { "true" } else { "false" }));
     record.field(&message.updated_at);
+    record.field(message.encoding.map(Encoding::word).unwrap_or_default());
     record.end();
 }
 
@@ -253,7 +258,8 @@ mod tests {
             to: "+15551230001".into(),
             reference: Some("Äpfel, \"rot\"".into()),
             state: MessageState::Failed,
-            segments: None,
+            segments: Some(2),
+            encoding: Some(Encoding::Ucs2),
             attempts: 2,
             provider: "carrier".into(),
             provider_message_id: None,
@@ -273,10 +279,10 @@ mod tests {
             .map(|(begin, end)| std::str::from_utf8(&fields[begin..*end]).unwrap())
             .collect();
         assert_eq!(read[..5], ["bat_1.7", "7", "+15551230001", "Äpfel, \"rot\"", "failed"]);
-        assert_eq!(read[5..9], ["", "2", "carrier", ""]);
+        assert_eq!(read[5..9], ["2", "2", "carrier", ""]);
         assert_eq!(
             read[9..],
-            ["rejected", &error.detail, &"\"".repeat(9), "true", &message.updated_at]
+            ["rejected", &error.detail, &"\"".repeat(9), "true", &message.updated_at, "ucs2"]
         );
     }
 }

@@ -1,15 +1,9 @@
-//! A batch as a worker needs it: its template compiled once, whatever the number of its chunks.
+//! A batch as a worker needs it: what makes its texts is built once, whatever the number of its chunks.
 
 use std::collections::HashMap;
 
 use crate::{
-    domain::{
-        batch::BatchSpec,
-        chunk::Entry,
-        ids::BatchId,
-        outcome::SendError,
-        template::{RenderError, Template},
-    },
+    domain::{batch::BatchSpec, composer::Composer, ids::BatchId},
     store::{Dispatch, StoreError},
 };
 use std::sync::Arc;
@@ -20,8 +14,7 @@ const SPARE_MAX: usize = 64;
 pub(super) struct Job {
     pub(super) id: BatchId,
     pub(super) spec: BatchSpec,
-    /// `None` if the body can't be compiled; intake refuses such bodies.
-    template: Option<Template>,
+    pub(super) composer: Composer,
 }
 
 /// The jobs a claimer has met.
@@ -34,26 +27,8 @@ pub(super) struct Jobs {
 
 impl Job {
     fn new(id: BatchId, spec: BatchSpec) -> Self {
-        let template = Template::compile(spec.body.as_str()).ok();
-        Self { id, spec, template }
-    }
-
-    /// Writes the body for one recipient into `out`.
-    ///
-    /// # Errors
-    /// Why this message can't be sent: it fails with that.
-    pub(super) fn render(&self, entry: &Entry<'_>, out: &mut String) -> Result<(), SendError> {
-        let Some(template) = &self.template else {
-            return Err(SendError::permanent("template_invalid", "the body can't be compiled"));
-        };
-        let default = |name: &str| self.spec.variables.get(name).map(String::as_str);
-        let value = |name: &str| entry.variable(name).or_else(|| default(name));
-        template.render(out, value).map_err(|error| match error {
-            RenderError::Missing(_) => {
-                SendError::permanent("template_variable_missing", error.to_string())
-            }
-            RenderError::TooLong => SendError::permanent("body_too_long", error.to_string()),
-        })
+        let composer = Composer::new(&spec);
+        Self { id, spec, composer }
     }
 }
 

@@ -98,8 +98,8 @@ impl Sender {
     /// What follows from one try; `None` if the lease was lost meanwhile.
     async fn try_once(&mut self, taken: &Taken, began: Instant) -> Option<Next> {
         let (job, entry, open) = (&taken.hold.job, taken.entry(), taken.open());
-        if let Err(error) = job.render(&entry, &mut self.body) {
-            return Some(open.unfit(error));
+        if let Err(unfit) = job.composer.write(&entry, &mut self.body) {
+            return Some(open.unfit(unfit.into()));
         }
         let submission = Submission {
             id: taken.id(),

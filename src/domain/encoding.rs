@@ -8,10 +8,15 @@
 
 mod smart;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::smart::smart;
 
 /// How a text is encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Encoding {
     /// The GSM 7-bit default alphabet with its extension table; the unit is a septet.
     Gsm7,

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod callback_headers;
 pub mod callback_url;
 pub mod chunk;
+pub mod composer;
 pub mod encoding;
 pub mod event;
 pub mod ids;

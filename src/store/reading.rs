@@ -8,6 +8,7 @@ use super::{AttemptEnd, EventFilter, EventView, StoreError};
 use crate::domain::{
     batch::{Batch, BatchState, CallbackState},
     chunk::Entry,
+    encoding::Size,
     ids::{BatchId, EventId},
     message::{FinalState, MessageState},
     outcome::SendError,
@@ -134,6 +135,9 @@ pub struct MessageView {
     pub reference: Option<String>,
     /// Its state.
     pub state: MessageState,
+    /// What its text comes to, as the batch's spec and the recipient say; `None` if it has none that
+    /// could be sent, or nobody it could be sent to.
+    pub size: Option<Size>,
     /// Tries used up.
     pub attempts: u8,
     /// The provider's own name for it.

@@ -10,11 +10,13 @@ use super::{LateReceipt, MessageView, RecipientView, StoreError};
 use crate::domain::{
     batch::{Batch, BatchSpec, CallbackSpec, Counts, FinalCounts, Pace},
     chunk,
+    composer::Composer,
     event::{Event, LateReceipts, Occurrence},
     ids::{BatchId, EventId},
     message::{FinalState, MessageState},
     outcome::SendError,
     receipt::{self, ReceiptRecord},
+    recipient::Recipient,
     record::{self, Record},
     state_byte::StateByte,
     time::UnixMs,
@@ -55,6 +57,8 @@ pub(super) struct StoredChunk {
 
 /// Some messages of a batch, side by side, as read.
 pub(super) struct StoredPart {
+    /// What was asked for.
+    pub(super) spec: BatchSpec,
     /// The chunks they are in.
     pub(super) chunks: Vec<StoredChunk>,
     /// Their batch-wide indexes.
@@ -162,9 +166,9 @@ fn counts(text: &str, total: u64) -> Option<Counts> {
 impl StoredPart {
     /// The messages that are in `state`, or all of them.
     pub(super) fn messages(&self, id: BatchId, state: Option<MessageState>) -> Vec<MessageView> {
-        let mut messages = Vec::new();
+        let (mut messages, composer) = (Vec::new(), Composer::new(&self.spec));
         for chunk in &self.chunks {
-            chunk.add_to(&mut messages, id, &self.wanted);
+            chunk.add_to(&mut messages, &composer, id, &self.wanted);
         }
         messages.retain(|message| state.is_none_or(|state| message.state == state));
         messages
@@ -204,7 +208,14 @@ impl StoredChunk {
     }
 
     /// Adds the messages of this chunk whose batch-wide indexes lie in `wanted`.
-    fn add_to(&self, messages: &mut Vec<MessageView>, id: BatchId, wanted: &Range<u32>) {
+    fn add_to(
+        &self,
+        messages: &mut Vec<MessageView>,
+        composer: &Composer,
+        id: BatchId,
+        wanted: &Range<u32>,
+    ) {
+        let mut scratch = String::new();
         let mut latest: Vec<Option<Record<'_>>> = vec![None; self.states.len()];
         for record in record::read(&self.log) {
             if let Some(slot) = latest.get_mut(usize::from(record.place)) {
@@ -224,8 +235,13 @@ impl StoredChunk {
             let index = self.first + u32::try_from(place).unwrap_or(u32::MAX);
             if wanted.contains(&index) {
                 let entry = chunk::entry_at(&self.recipients, *offset);
-                let message = self.message(id, index, StateByte(*state), &entry, record.as_ref());
-                messages.push(heard_of(message, StateByte(*state), receipt.as_ref(), id));
+                let state = StateByte(*state);
+                let mut message = self.message(id, index, state, &entry, record.as_ref());
+                // Whether a number is one need not be asked of those that did not fail.
+                if message.state != MessageState::Failed || Recipient::parse(entry.to).is_ok() {
+                    message.size = composer.size(&entry, &mut scratch).ok();
+                }
+                messages.push(heard_of(message, state, receipt.as_ref(), id));
             }
         }
     }
@@ -251,6 +267,7 @@ impl StoredChunk {
             to: entry.to.to_owned(),
             reference: entry.reference.map(str::to_owned),
             state,
+            size: None,
             attempts: record.map_or(0, |record| record.attempts),
             provider_message_id: record
                 .and_then(|record| record.provider_message_id)

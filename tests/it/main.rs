@@ -38,5 +38,6 @@ mod servers;
 mod signing;
 mod slow;
 mod store;
+mod texts;
 mod tls;
 mod watching;

@@ -1,8 +1,6 @@
 //! What messages come to that are not sent: each is judged and rendered as a worker would, and only
 //! counted. The memory is the same for any number of them.
 
-use std::collections::BTreeMap;
-
 use crate::{
     api::{
         model::{Encodings, Unsendable},
@@ -11,9 +9,10 @@ use crate::{
     domain::{
         batch::BatchSpec,
         chunk::{Entry, NewChunk, entries},
+        composer::{Composer, Unfit},
         encoding::{Encoding, Size},
         message::FinalState,
-        template::{RenderError, Template},
+        template::RenderError,
     },
 };
 
@@ -22,10 +21,7 @@ const INDEXES_MAX: usize = 100;
 
 /// Messages as they are counted.
 pub(super) struct Tally {
-    /// `None` if the body can't be compiled; such bodies are refused before.
-    template: Option<Template>,
-    /// The batch's own variables.
-    variables: BTreeMap<String, String>,
+    composer: Composer,
     /// The text in hand.
     text: String,
     numbers: Numbers,
@@ -49,8 +45,7 @@ pub(super) struct Counted {
 impl Tally {
     pub(super) fn new(spec: &BatchSpec) -> Self {
         Self {
-            template: Template::compile(spec.body.as_str()).ok(),
-            variables: spec.variables.clone(),
+            composer: Composer::new(spec),
             text: String::new(),
             numbers: Numbers::new(),
             counted: Counted::default(),
@@ -72,26 +67,25 @@ impl Tally {
             if !self.numbers.add(entry.to)? {
                 self.counted.duplicates += 1;
             }
-            self.render(index, &entry);
+            self.count(index, &entry);
         }
         Ok(())
     }
 
-    fn render(&mut self, index: u32, entry: &Entry<'_>) {
-        let Self { template, variables, text, counted, .. } = self;
-        let Some(template) = template else { return };
-        let default = |name: &str| variables.get(name).map(String::as_str);
-        match template.render(text, |name| entry.variable(name).or_else(|| default(name))) {
-            Ok(()) => {
-                let Size { encoding, segments, .. } = Size::of(text);
+    fn count(&mut self, index: u32, entry: &Entry<'_>) {
+        let counted = &mut self.counted;
+        match self.composer.size(entry, &mut self.text) {
+            Ok(Size { encoding, segments, .. }) => {
                 counted.segments += segments;
                 match encoding {
                     Encoding::Gsm7 => counted.encodings.gsm7 += 1,
                     Encoding::Ucs2 => counted.encodings.ucs2 += 1,
                 }
             }
-            Err(RenderError::Missing(_)) => counted.lack_variables.add(index),
-            Err(RenderError::TooLong) => counted.too_long.add(index),
+            Err(Unfit::Render(RenderError::Missing(_))) => counted.lack_variables.add(index),
+            Err(Unfit::Render(RenderError::TooLong)) => counted.too_long.add(index),
+            // Such bodies are refused before.
+            Err(Unfit::Template) => {}
         }
     }
 }

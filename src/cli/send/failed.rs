@@ -152,6 +152,7 @@ mod tests {
             reference: reference.map(str::to_owned),
             state: MessageState::Failed,
             segments: None,
+            encoding: None,
             attempts: 1,
             provider: "mock".into(),
             provider_message_id: None,

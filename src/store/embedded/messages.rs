@@ -4,13 +4,14 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::columns::{self, Id, chunk_key, instant};
 use crate::{
-    domain::{ids::BatchId, message::FinalState, time::UnixMs},
+    domain::{batch::BatchSpec, ids::BatchId, message::FinalState, time::UnixMs},
     store::stored::{Closed, StoredChunk, StoredPart},
 };
 
 /// What all messages of a batch share.
 struct Whole {
     batch: i64,
+    spec: BatchSpec,
     total: u32,
     /// One more than the highest chunk's number.
     top: u32,
@@ -36,7 +37,7 @@ pub(super) fn read(
         chunks.push(chunk);
     }
     let next = (to < whole.total).then_some(to);
-    Ok(Some(StoredPart { chunks, wanted: from..to, next }))
+    Ok(Some(StoredPart { spec: whole.spec, chunks, wanted: from..to, next }))
 }
 
 /// The number of the chunk of a batch that holds the message `index`, found by halving. `top` is one more than
@@ -72,7 +73,8 @@ fn records(db: &Connection, sql: &str, chunk: i64) -> rusqlite::Result<Vec<u8>> 
 
 impl Whole {
     fn read(db: &Connection, id: BatchId) -> rusqlite::Result<Option<Self>> {
-        let sql = "SELECT batch, total, top, cut, cut_ms, closes FROM batch WHERE id = ?1";
+        let sql = "SELECT batch, total, top, cut, cut_ms, closes, spec \
+                   FROM batch JOIN spec USING (batch) WHERE id = ?1";
         let mut rows = db.prepare_cached(sql)?;
         rows.query_row([Id(id)], |row| {
             let cut: Option<u32> = row.get(3)?;
@@ -80,6 +82,7 @@ impl Whole {
             let closes = columns::closes(row, 5)?;
             Ok(Self {
                 batch: row.get(0)?,
+                spec: columns::spec(row, 6)?,
                 total: row.get(1)?,
                 top: row.get(2)?,
                 cut: cut.zip(cut_at).zip(closes).map(|((cut, at), closes)| (cut, at, closes)),

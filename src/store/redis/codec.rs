@@ -6,7 +6,7 @@ use redis::Value;
 
 use crate::{
     domain::{
-        batch::{Batch, CallbackState, Counts, FinalCounts},
+        batch::{Batch, BatchSpec, CallbackState, Counts, FinalCounts},
         ids::BatchId,
         message::FinalState,
         time::UnixMs,
@@ -69,6 +69,11 @@ pub(super) fn fields(value: Value) -> Result<HashMap<String, Vec<u8>>, StoreErro
     Ok(fields)
 }
 
+/// What was asked for, as a batch's hash tells it.
+pub(super) fn spec(fields: &HashMap<String, Vec<u8>>) -> Result<BatchSpec, StoreError> {
+    stored::read_spec(fields.get("spec").map_or(&[], Vec::as_slice))
+}
+
 /// A batch as its hash tells it; `None` if there is no such hash, or if it was dropped.
 pub(super) fn batch(
     id: BatchId,
@@ -77,7 +82,6 @@ pub(super) fn batch(
     let Some(state) = word(fields, "state").filter(|state| *state != "dropped") else {
         return Ok(None);
     };
-    let spec = stored::read_spec(fields.get("spec").map_or(&[], Vec::as_slice))?;
     let mut ended = FinalCounts::default();
     for state in FinalState::ALL {
         ended.add(state, count(fields, &format!("n{}", state as u8)));
@@ -87,7 +91,7 @@ pub(super) fn batch(
     let instant = |name| word(fields, name).and_then(|at| at.parse().ok()).map(UnixMs);
     Ok(Some(Batch {
         id,
-        spec,
+        spec: spec(fields)?,
         state: state.parse().map_err(|_| unexpected("a batch in no known state"))?,
         counts: Counts { total: count(fields, "total"), sending: count(fields, "sending"), ended },
         skipped: count(fields, "skipped"),

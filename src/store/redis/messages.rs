@@ -9,7 +9,7 @@ use super::{
     link::Link,
 };
 use crate::{
-    domain::{ids::BatchId, message::FinalState, time::UnixMs},
+    domain::{batch::BatchSpec, ids::BatchId, message::FinalState, time::UnixMs},
     store::{
         StoreError,
         stored::{Closed, StoredChunk, StoredPart},
@@ -19,6 +19,7 @@ use crate::{
 /// What all messages of a batch share.
 struct Whole {
     id: BatchId,
+    spec: BatchSpec,
     total: u32,
     /// The first index of each chunk.
     firsts: Vec<u32>,
@@ -42,7 +43,7 @@ pub(super) async fn read(
         number += 1;
     }
     let next = (to < whole.total).then_some(to);
-    Ok(Some(StoredPart { chunks, wanted: from..to, next }))
+    Ok(Some(StoredPart { spec: whole.spec, chunks, wanted: from..to, next }))
 }
 
 // === impl Whole ===
@@ -64,6 +65,7 @@ impl Whole {
         let cut_at = UnixMs(codec::count(&fields, "cut_ms"));
         Ok(Some(Self {
             id,
+            spec: codec::spec(&fields)?,
             total: u32::try_from(codec::count(&fields, "total")).unwrap_or(u32::MAX),
             firsts: firsts.as_chunks().0.iter().map(|first| u32::from_be_bytes(*first)).collect(),
             cut: cut.zip(closes).map(|(cut, closes)| (cut, cut_at, closes)),

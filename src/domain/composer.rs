@@ -1,0 +1,121 @@
+//! The texts of a batch's messages: its body rendered for each recipient.
+//!
+//! Workers, estimates and readers all come here, so that what is estimated, what is sent and what is
+//! shown are the same. The text of a body without variables is made once.
+
+use std::collections::BTreeMap;
+
+use super::{
+    batch::BatchSpec,
+    chunk::Entry,
+    encoding::Size,
+    outcome::SendError,
+    template::{RenderError, Template},
+};
+
+/// What makes the texts of one batch.
+#[derive(Debug)]
+pub struct Composer {
+    /// `None` if the body can't be compiled; intake refuses such bodies.
+    template: Option<Template>,
+    /// The batch's own values of variables that the body uses.
+    defaults: BTreeMap<String, String>,
+    /// The text of every message, of a body without variables.
+    only: Option<Only>,
+}
+
+/// A text that all messages have.
+#[derive(Debug)]
+struct Only {
+    text: String,
+    size: Size,
+}
+
+/// A message has no text that could be sent.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// The body is no template.
+    #[error("the body can't be compiled")]
+    Template,
+    /// It can't be rendered for this recipient.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+}
+
+// === impl Composer ===
+
+impl Composer {
+    /// What makes the texts of the batch.
+    #[must_use]
+    pub fn new(spec: &BatchSpec) -> Self {
+        let template = Template::compile(spec.body.as_str()).ok();
+        let used = template.iter().flat_map(Template::variables);
+        let defaults = used.filter_map(|name| spec.variables.get_key_value(name));
+        let defaults = defaults.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut composer = Self { template, defaults, only: None };
+        composer.only = composer.only_text();
+        composer
+    }
+
+    /// Writes the text for a recipient into `out`, which is emptied first.
+    ///
+    /// # Errors
+    /// [`Unfit`]; then `out` holds nothing of use.
+    pub fn write(&self, entry: &Entry<'_>, out: &mut String) -> Result<(), Unfit> {
+        match &self.only {
+            Some(only) => {
+                out.clear();
+                out.push_str(&only.text);
+                Ok(())
+            }
+            None => self.render(entry, out),
+        }
+    }
+
+    /// What the text for a recipient comes to. It may be written into `scratch`.
+    ///
+    /// # Errors
+    /// [`Unfit`], if there is none.
+    pub fn size(&self, entry: &Entry<'_>, scratch: &mut String) -> Result<Size, Unfit> {
+        match &self.only {
+            Some(only) => Ok(only.size),
+            None => self.render(entry, scratch).map(|()| Size::of(scratch)),
+        }
+    }
+
+    fn only_text(&self) -> Option<Only> {
+        self.template.as_ref().filter(|template| template.variables().next().is_none())?;
+        let mut text = String::new();
+        self.render(&Entry::default(), &mut text).ok()?;
+        Some(Only { size: Size::of(&text), text })
+    }
+
+    fn render(&self, entry: &Entry<'_>, out: &mut String) -> Result<(), Unfit> {
+        let template = self.template.as_ref().ok_or(Unfit::Template)?;
+        let default = |name: &str| self.defaults.get(name).map(String::as_str);
+        template.render(out, |name| entry.variable(name).or_else(|| default(name)))?;
+        Ok(())
+    }
+}
+
+// === impl Unfit ===
+
+impl Unfit {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Template => "template_invalid",
+            Self::Render(RenderError::Missing(_)) => "template_variable_missing",
+            Self::Render(RenderError::TooLong) => "body_too_long",
+        }
+    }
+}
+
+/// What a message fails with that has no text.
+impl From<Unfit> for SendError {
+    fn from(unfit: Unfit) -> Self {
+        Self::permanent(unfit.code(), unfit.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;
