@@ -165,8 +165,8 @@ pub(super) async fn resume(
 
 /// Change a batch that waits for its time
 ///
-/// Its `body`, `send_at` and `expire_at`: what is not named stays, `null` takes a time away. A batch
-/// whose time has come by this begins at once.
+/// Its `body`, `send_at`, `expire_at`, `smart_encoding` and `max_segments`: what is not named stays,
+/// `null` takes a time or a limit away. A batch whose time has come by this begins at once.
 #[utoipa::path(
     patch, path = "/v1/batches/{id}", tag = "Batches",
     params(("id" = String, Path, description = "The batch's id.")),

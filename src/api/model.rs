@@ -9,6 +9,8 @@ mod provider;
 mod submit;
 mod webhook;
 
+use std::num::NonZeroU8;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -85,6 +87,12 @@ pub struct BatchResource {
     /// When none of them leaves, as given.
     #[serde(default)]
     pub quiet_hours: Option<QuietHours>,
+    /// Whether typographic characters are replaced where that makes a text GSM-7.
+    #[serde(default)]
+    pub smart_encoding: bool,
+    /// The most segments that a message may take, if there is a limit.
+    #[serde(default)]
+    pub max_segments: Option<u8>,
     /// When a worker first claimed a part of it.
     #[schema(format = DateTime)]
     pub started_at: Option<String>,
@@ -277,6 +285,8 @@ impl From<Batch> for BatchResource {
             delivery_guarantee: batch.spec.guarantee,
             rate: batch.spec.rate.map(|rate| rate.to_string()),
             quiet_hours: batch.spec.quiet_hours.map(QuietHours::from),
+            smart_encoding: batch.spec.smart_encoding,
+            max_segments: batch.spec.segments_max.map(NonZeroU8::get),
             started_at: batch.started_at.map(|at| at.to_string()),
             completed_at: batch.completed_at.map(|at| at.to_string()),
             reference: batch.spec.reference,

@@ -17,6 +17,7 @@ mod recipients;
 mod rows;
 mod schedule;
 mod table;
+mod texts;
 mod variables;
 
 use std::collections::BTreeMap;

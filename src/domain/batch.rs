@@ -1,6 +1,6 @@
 //! A batch: what the client asked for, where it stands, and how many messages are in each state.
 
-use std::{collections::BTreeMap, fmt, ops::Index};
+use std::{collections::BTreeMap, fmt, num::NonZeroU8, ops::Index};
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,10 @@ pub struct BatchSpec {
     pub quiet_hours: Option<QuietHours>,
     /// What a message is worth: a second submission, or its loss.
     pub guarantee: DeliveryGuarantee,
+    /// Whether typographic characters are replaced where that makes a text GSM-7.
+    pub smart_encoding: bool,
+    /// The most segments that a message may take.
+    pub segments_max: Option<NonZeroU8>,
 }
 
 /// What becomes of a message that may or may not have been accepted.

@@ -1,14 +1,15 @@
-//! The texts of a batch's messages: its body rendered for each recipient.
+//! The texts of a batch's messages: its body rendered for each recipient, with typographic characters
+//! replaced if the batch wants that, and no longer than it allows.
 //!
 //! Workers, estimates and readers all come here, so that what is estimated, what is sent and what is
 //! shown are the same. The text of a body without variables is made once.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, num::NonZeroU8};
 
 use super::{
     batch::BatchSpec,
     chunk::Entry,
-    encoding::Size,
+    encoding::{Size, smart},
     outcome::SendError,
     template::{RenderError, Template},
 };
@@ -20,6 +21,8 @@ pub struct Composer {
     template: Option<Template>,
     /// The batch's own values of variables that the body uses.
     defaults: BTreeMap<String, String>,
+    smart_encoding: bool,
+    segments_max: Option<NonZeroU8>,
     /// The text of every message, of a body without variables.
     only: Option<Only>,
 }
@@ -40,6 +43,14 @@ pub enum Unfit {
     /// It can't be rendered for this recipient.
     #[error(transparent)]
     Render(#[from] RenderError),
+    /// It takes more segments than the batch allows.
+    #[error("the text takes {segments} segments, and the batch allows {max}")]
+    TooManySegments {
+        /// What it takes.
+        segments: u64,
+        /// What the batch allows.
+        max: NonZeroU8,
+    },
 }
 
 // === impl Composer ===
@@ -52,7 +63,8 @@ impl Composer {
         let used = template.iter().flat_map(Template::variables);
         let defaults = used.filter_map(|name| spec.variables.get_key_value(name));
         let defaults = defaults.map(|(name, value)| (name.clone(), value.clone())).collect();
-        let mut composer = Self { template, defaults, only: None };
+        let BatchSpec { smart_encoding, segments_max, .. } = *spec;
+        let mut composer = Self { template, defaults, smart_encoding, segments_max, only: None };
         composer.only = composer.only_text();
         composer
     }
@@ -66,13 +78,17 @@ impl Composer {
             Some(only) => {
                 out.clear();
                 out.push_str(&only.text);
-                Ok(())
             }
-            None => self.render(entry, out),
+            None => self.render(entry, out)?,
         }
+        if self.segments_max.is_none() {
+            return Ok(());
+        }
+        self.judge(self.only.as_ref().map_or_else(|| Size::of(out), |only| only.size))
     }
 
-    /// What the text for a recipient comes to. It may be written into `scratch`.
+    /// What the text for a recipient comes to, also if that is too much. It may be written into
+    /// `scratch`.
     ///
     /// # Errors
     /// [`Unfit`], if there is none.
@@ -80,6 +96,19 @@ impl Composer {
         match &self.only {
             Some(only) => Ok(only.size),
             None => self.render(entry, scratch).map(|()| Size::of(scratch)),
+        }
+    }
+
+    /// Judges a text by what it comes to.
+    ///
+    /// # Errors
+    /// [`Unfit::TooManySegments`].
+    pub fn judge(&self, size: Size) -> Result<(), Unfit> {
+        match self.segments_max {
+            Some(max) if size.segments > u64::from(max.get()) => {
+                Err(Unfit::TooManySegments { segments: size.segments, max })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -94,6 +123,15 @@ impl Composer {
         let template = self.template.as_ref().ok_or(Unfit::Template)?;
         let default = |name: &str| self.defaults.get(name).map(String::as_str);
         template.render(out, |name| entry.variable(name).or_else(|| default(name)))?;
+        if self.smart_encoding {
+            let replaced = match smart(out) {
+                Cow::Owned(replaced) => Some(replaced),
+                Cow::Borrowed(_) => None,
+            };
+            if let Some(replaced) = replaced {
+                *out = replaced;
+            }
+        }
         Ok(())
     }
 }
@@ -106,6 +144,7 @@ impl Unfit {
             Self::Template => "template_invalid",
             Self::Render(RenderError::Missing(_)) => "template_variable_missing",
             Self::Render(RenderError::TooLong) => "body_too_long",
+            Self::TooManySegments { .. } => "too_many_segments",
         }
     }
 }

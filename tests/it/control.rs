@@ -130,6 +130,8 @@ async fn a_batch_that_waits_can_be_changed(on: Kind) {
         (json!({"body": "{{"}), "/body", "template_invalid"),
         (json!({"body": null}), "/body", "missing"),
         (json!({"send_at": 5}), "/send_at", "wrong_type"),
+        (json!({"smart_encoding": "yes"}), "/smart_encoding", "wrong_type"),
+        (json!({"max_segments": 0}), "/max_segments", "invalid_value"),
         (json!({"send_at": ahead(Duration::from_hours(4))}), "/expire_at", "out_of_range"),
     ] {
         let refused = scene.client.patch(&path, &change).await;

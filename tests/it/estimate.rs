@@ -66,6 +66,7 @@ async fn an_estimate_tells_what_the_batch_comes_to(on: Kind) {
         "duplicate_recipients": 2,
         "missing_variables": {"count": 1, "indexes": [3]},
         "too_long": {"count": 0, "indexes": []},
+        "too_many_segments": {"count": 0, "indexes": []},
         "finish_at": null,
         "cost": {"amount": "0.0316", "currency": "USD"},
     });

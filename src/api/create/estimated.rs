@@ -97,6 +97,7 @@ pub(in crate::api) async fn estimate(
         duplicate_recipients: counted.duplicates,
         missing_variables: counted.lack_variables,
         too_long: counted.too_long,
+        too_many_segments: counted.too_many_segments,
         finish_at: finish_at.map(|at| at.to_string()),
         cost,
     }))

@@ -38,6 +38,7 @@ pub(super) struct Counted {
     pub(super) duplicates: u64,
     pub(super) lack_variables: Unsendable,
     pub(super) too_long: Unsendable,
+    pub(super) too_many_segments: Unsendable,
 }
 
 // === impl Tally ===
@@ -74,7 +75,8 @@ impl Tally {
 
     fn count(&mut self, index: u32, entry: &Entry<'_>) {
         let counted = &mut self.counted;
-        match self.composer.size(entry, &mut self.text) {
+        let size = self.composer.size(entry, &mut self.text);
+        match size.and_then(|size| self.composer.judge(size).map(|()| size)) {
             Ok(Size { encoding, segments, .. }) => {
                 counted.segments += segments;
                 match encoding {
@@ -84,6 +86,7 @@ impl Tally {
             }
             Err(Unfit::Render(RenderError::Missing(_))) => counted.lack_variables.add(index),
             Err(Unfit::Render(RenderError::TooLong)) => counted.too_long.add(index),
+            Err(Unfit::TooManySegments { .. }) => counted.too_many_segments.add(index),
             // Such bodies are refused before.
             Err(Unfit::Template) => {}
         }
@@ -160,6 +163,7 @@ mod tests {
             duplicates: 1,
             lack_variables: one(2),
             too_long: one(4),
+            too_many_segments: Unsendable::default(),
         };
         assert_eq!(counted("Hi {{name}}", &[], &entries), expected);
         let filled = counted("Hi {{name}}", &[("name", "ж")], &entries);

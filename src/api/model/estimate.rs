@@ -10,7 +10,7 @@ pub struct Estimate {
     #[schema(example = "carrier")]
     pub provider: String,
     /// How many messages it would have. Each is counted in one of `encodings`, `invalid_recipients`,
-    /// `missing_variables` and `too_long`.
+    /// `missing_variables`, `too_long` and `too_many_segments`.
     pub messages: u64,
     /// The segments of all that would be sent.
     pub segments: u64,
@@ -25,6 +25,9 @@ pub struct Estimate {
     pub missing_variables: Unsendable,
     /// Those whose text would be longer than 16 KiB.
     pub too_long: Unsendable,
+    /// Those that would take more segments than the batch's `max_segments`.
+    #[serde(default)]
+    pub too_many_segments: Unsendable,
     /// When the last one would have left, if all that the provider has to send now goes first, and
     /// nothing fails. Quiet hours are not reckoned with. Null if neither the provider nor the batch has
     /// a rate, or while the provider is stopped.

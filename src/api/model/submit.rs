@@ -94,6 +94,15 @@ pub struct SubmitBatch {
     /// Local hours in which none of its messages leaves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_hours: Option<QuietHours>,
+    /// Whether typographic characters, such as curly quotes, dashes and non-breaking spaces, are
+    /// replaced by characters of GSM-7 after rendering, in texts that become GSM-7 by that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub smart_encoding: bool,
+    /// The most segments that a message may take. One that takes more ends as `failed` with
+    /// `too_many_segments`, and is never sent. No limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 255, example = 3)]
+    pub max_segments: Option<u8>,
     /// What becomes of recipients that are no E.164 numbers.
     #[serde(default)]
     pub on_invalid: OnInvalid,
@@ -128,7 +137,7 @@ pub struct BatchForm {
     pub list: String,
 }
 
-/// What of a batch is to be another way. What is absent stays; `null` takes a time away.
+/// What of a batch is to be another way. What is absent stays; `null` takes a time or a limit away.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AmendBatch {
@@ -143,6 +152,13 @@ pub struct AmendBatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime, example = "2026-12-01T12:00:00Z")]
     pub expire_at: Option<String>,
+    /// Whether typographic characters are replaced by characters of GSM-7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smart_encoding: Option<bool>,
+    /// The most segments that a message may take; no limit if `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 255)]
+    pub max_segments: Option<u8>,
 }
 
 /// Which messages of a batch are to be tried again, as a new batch.

@@ -1,17 +1,18 @@
 //! Reads the body of `PATCH /v1/batches/{id}`: what of a batch is to be another way. What is not
-//! named stays as it is; `null` takes a time away.
+//! named stays as it is; `null` takes a time or a limit away.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, num::NonZeroU8};
 
 use serde::de::{IgnoredAny, MapAccess};
+use serde_json::value::RawValue;
 
-use super::{Refusal, Rules, document, schedule};
+use super::{Refusal, Rules, document, schedule, texts};
 use crate::{
-    api::json::{self, Expect, Faults, Key, Pointer, instant, next_text},
+    api::json::{self, Expect, Faults, Key, Pointer, instant, text},
     domain::{batch::BatchSpec, time::UnixMs},
 };
 
-const FIELDS: [&str; 3] = ["body", "send_at", "expire_at"];
+const FIELDS: [&str; 5] = ["body", "send_at", "expire_at", "smart_encoding", "max_segments"];
 
 /// What was read.
 #[derive(Default)]
@@ -21,6 +22,8 @@ struct Amendment {
     body: Option<String>,
     send_at: Option<UnixMs>,
     expire_at: Option<UnixMs>,
+    smart_encoding: bool,
+    segments_max: Option<NonZeroU8>,
 }
 
 /// The place of the amendment.
@@ -42,20 +45,46 @@ pub(in crate::api) fn amended(
         (Pointer::Root, Faults::default(), Amendment::default());
     let place = Root { amendment: &mut amendment, faults: &mut faults };
     json::read(body, place).map_err(|flaw| Refusal::Syntax(flaw.to_string()))?;
-    let Amendment { seen: [body_seen, send_at_seen, expire_at_seen], body, send_at, expire_at } =
-        amendment;
+    let [body_seen, send_at_seen, expire_at_seen, smart_seen, segments_seen] = amendment.seen;
     if body_seen {
-        document::judge_body(body.as_deref(), &root, &mut faults);
-        spec.body = body.unwrap_or_default();
+        document::judge_body(amendment.body.as_deref(), &root, &mut faults);
+        spec.body = amendment.body.unwrap_or_default();
     }
     if send_at_seen {
-        spec.send_at = send_at;
+        spec.send_at = amendment.send_at;
     }
     if expire_at_seen {
-        spec.expire_at = expire_at;
+        spec.expire_at = amendment.expire_at;
+    }
+    if smart_seen {
+        spec.smart_encoding = amendment.smart_encoding;
+    }
+    if segments_seen {
+        spec.segments_max = amendment.segments_max;
     }
     schedule::judge(spec.send_at, spec.expire_at, rules.now, &root, &mut faults);
     if faults.is_empty() { Ok(spec) } else { Err(Refusal::Fields(faults.into_errors())) }
+}
+
+// === impl Amendment ===
+
+impl Amendment {
+    fn read(&mut self, field: &str, raw: &RawValue, at: &Pointer<'_>, faults: &mut Faults) {
+        match field {
+            "smart_encoding" => self.smart_encoding = texts::smart_encoding(raw, at, faults),
+            "max_segments" => self.segments_max = texts::segments_max(raw, at, faults),
+            _ => {
+                let text = text(raw, at, document::BODY_BYTES_MAX, faults);
+                match field {
+                    "send_at" => self.send_at = text.and_then(|text| instant(&text, at, faults)),
+                    "expire_at" => {
+                        self.expire_at = text.and_then(|text| instant(&text, at, faults))
+                    }
+                    _ => self.body = text.map(Cow::into_owned),
+                }
+            }
+        }
+    }
 }
 
 // === impl Root ===
@@ -70,7 +99,8 @@ impl<'de> Expect<'de> for Root<'_> {
         while let Some(name) = members.next_key_seed(Key)? {
             let at = Pointer::Key(&Pointer::Root, &name);
             let Some(field) = FIELDS.iter().position(|field| *field == name) else {
-                faults.add(&at, "unknown_field", "only body, send_at and expire_at can be changed");
+                let known = FIELDS.join(", ");
+                faults.add(&at, "unknown_field", format_args!("what can be changed is {known}"));
                 members.next_value::<IgnoredAny>()?;
                 continue;
             };
@@ -79,13 +109,7 @@ impl<'de> Expect<'de> for Root<'_> {
                 members.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let text = next_text(&mut members, &at, document::BODY_BYTES_MAX, faults)?;
-            let mut read = |text: Option<Cow<'_, str>>| instant(&text?, &at, faults);
-            match FIELDS[field] {
-                "send_at" => amendment.send_at = read(text),
-                "expire_at" => amendment.expire_at = read(text),
-                _ => amendment.body = text.map(Cow::into_owned),
-            }
+            amendment.read(FIELDS[field], members.next_value()?, &at, faults);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The submission's outermost object: its fields one by one, and what they come to together.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, num::NonZeroU8};
 
 use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use super::{
     metadata,
     pace::{self, Window},
     recipients::{Recipients, Sink},
-    schedule,
+    schedule, texts,
     variables::{Pairs, Variables},
 };
 use crate::{
@@ -34,7 +34,7 @@ pub(super) const BODY_BYTES_MAX: usize = 16 * 1024;
 const FROM_BYTES_MAX: usize = 64;
 
 /// The fields this version knows, and how each is read.
-const FIELDS: [(&str, Field); 21] = [
+const FIELDS: [(&str, Field); 23] = [
     ("from", Field::From),
     ("body", Field::Body),
     ("recipients", Field::Recipients),
@@ -56,6 +56,8 @@ const FIELDS: [(&str, Field); 21] = [
     ("duplicates", Field::Duplicates),
     ("rate", Field::Rate),
     ("quiet_hours", Field::QuietHours),
+    ("smart_encoding", Field::SmartEncoding),
+    ("max_segments", Field::MaxSegments),
 ];
 
 #[derive(Clone, Copy)]
@@ -81,6 +83,8 @@ enum Field {
     Rate,
     QuietHours,
     Guarantee,
+    SmartEncoding,
+    MaxSegments,
 }
 
 /// What was read of a submission, but for its recipients.
@@ -104,6 +108,8 @@ pub(super) struct Document<'de> {
     rate: Option<Rate>,
     quiet_hours: Option<Window>,
     guarantee: DeliveryGuarantee,
+    smart_encoding: bool,
+    segments_max: Option<NonZeroU8>,
 }
 
 /// The place of the submission.
@@ -224,6 +230,12 @@ impl<'de> Root<'_, 'de> {
             Field::QuietHours => {
                 document.quiet_hours = Window::read(members.next_value()?, &at, faults);
             }
+            Field::SmartEncoding => {
+                document.smart_encoding = texts::smart_encoding(members.next_value()?, &at, faults);
+            }
+            Field::MaxSegments => {
+                document.segments_max = texts::segments_max(members.next_value()?, &at, faults);
+            }
             Field::Guarantee => {
                 let word = next_text(members, &at, usize::MAX, faults)?;
                 match word.as_deref().map_or(Ok(DeliveryGuarantee::default()), str::parse) {
@@ -275,6 +287,8 @@ impl Document<'_> {
             rate: self.rate,
             quiet_hours: self.quiet_hours.map(|window| window.resolve(rules.now)),
             guarantee: self.guarantee,
+            smart_encoding: self.smart_encoding,
+            segments_max: self.segments_max,
         }
     }
 

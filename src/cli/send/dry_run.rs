@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     list::{List, Progress},
-    recipient::{Recipient as Given, Values},
+    recipient::Recipient as Given,
     upload,
 };
 use crate::{
@@ -18,9 +18,11 @@ use crate::{
         table::{self, Table, plain},
     },
     domain::{
+        chunk::Entry,
+        composer::{Composer, Unfit},
         list::{Line, Take, flaw::ListError, header::Needs},
         recipient::{InvalidNumber, Recipient},
-        template::{RenderError, Template},
+        template::RenderError,
     },
 };
 
@@ -46,9 +48,7 @@ pub(super) struct DryRun<'a> {
     /// The first messages.
     messages: Vec<Message>,
     #[serde(skip)]
-    template: &'a Template,
-    #[serde(skip)]
-    defaults: &'a Values<'a>,
+    composer: &'a Composer,
     /// Kept to use its memory again.
     #[serde(skip)]
     body: String,
@@ -84,7 +84,7 @@ enum Reason {
 // === impl DryRun ===
 
 impl<'a> DryRun<'a> {
-    pub(super) fn new(template: &'a Template, defaults: &'a Values<'a>) -> Self {
+    pub(super) fn new(composer: &'a Composer) -> Self {
         Self {
             recipients: 0,
             invalid_numbers: 0,
@@ -92,8 +92,7 @@ impl<'a> DryRun<'a> {
             others: 0,
             problems: Vec::new(),
             messages: Vec::new(),
-            template,
-            defaults,
+            composer,
             body: String::new(),
         }
     }
@@ -114,11 +113,11 @@ impl<'a> DryRun<'a> {
     fn judge(&mut self, given: &Given<'_>) -> Result<(), Reason> {
         Recipient::parse(&given.to).map_err(|InvalidNumber| Reason::Number)?;
         let own = given.values().map_err(Reason::Other)?;
-        let defaults = self.defaults;
-        let value = |name: &str| own.get(name).or_else(|| defaults.get(name)).map(|value| &**value);
-        self.template.render(&mut self.body, value).map_err(|error| match error {
-            RenderError::Missing(name) => Reason::Variable(name),
-            RenderError::TooLong => Reason::Other(error.to_string()),
+        let variables = own.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let entry = Entry { to: &given.to, reference: None, variables };
+        self.composer.write(&entry, &mut self.body).map_err(|unfit| match unfit {
+            Unfit::Render(RenderError::Missing(name)) => Reason::Variable(name),
+            other => Reason::Other(other.to_string()),
         })
     }
 
@@ -201,9 +200,16 @@ impl fmt::Display for Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::batch::BatchSpec;
 
-    fn dry_run<'a>(template: &'a Template, defaults: &'a Values<'a>, list: &[&str]) -> DryRun<'a> {
-        let mut dry_run = DryRun::new(template, defaults);
+    fn composer(body: &str, defaults: &[(&str, &str)]) -> Composer {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let variables = defaults.iter().map(own).collect();
+        Composer::new(&BatchSpec { body: body.to_owned(), variables, ..BatchSpec::default() })
+    }
+
+    fn dry_run<'a>(composer: &'a Composer, list: &[&str]) -> DryRun<'a> {
+        let mut dry_run = DryRun::new(composer);
         for (number, json) in (2..).zip(list) {
             dry_run.take(Line { number, json: json.as_bytes() }).unwrap();
         }
@@ -212,13 +218,12 @@ mod tests {
 
     #[test]
     fn a_value_of_ones_own_goes_before_the_batchs() {
-        let template = Template::compile("Hi {{name}}: {{code}}").unwrap();
-        let defaults = Values::from([("name".into(), "there".into())]);
+        let composer = composer("Hi {{name}}: {{code}}", &[("name", "there")]);
         let list = [
             r#"{"to":"+15551230001","variables":{"name":"Ann","code":81}}"#,
             r#"{"to":"+15551230002","variables":{"code":"8\u0032"}}"#,
         ];
-        let dry_run = dry_run(&template, &defaults, &list);
+        let dry_run = dry_run(&composer, &list);
         let bodies: Vec<&str> = dry_run.messages.iter().map(|m| m.body.as_str()).collect();
         assert_eq!(bodies, ["Hi Ann: 81", "Hi there: 82"]);
         assert!(dry_run.problems.is_empty());
@@ -226,14 +231,14 @@ mod tests {
 
     #[test]
     fn each_problem_is_counted_for_what_it_is_and_told_with_its_line() {
-        let (template, defaults) = (Template::compile("Hi {{name}}").unwrap(), Values::new());
+        let composer = composer("Hi {{name}}", &[]);
         let list = [
             "\"+15551230001\"",
             r#"{"to":"nobody","variables":{"name":"Ann"}}"#,
             r#"{"to":"+15551230003","variables":{"name":null}}"#,
             r#"{"to":"+15551230004","variables":{"name":"Bob"}}"#,
         ];
-        let dry_run = dry_run(&template, &defaults, &list);
+        let dry_run = dry_run(&composer, &list);
         let counts = (dry_run.recipients, dry_run.missing_variables, dry_run.invalid_numbers);
         assert_eq!((counts, dry_run.others), ((4, 1, 1), 1));
         let text = dry_run.text("list.ndjson");
@@ -249,9 +254,9 @@ mod tests {
 
     #[test]
     fn few_are_shown_of_many() {
-        let (template, defaults) = (Template::compile("Hi").unwrap(), Values::new());
+        let composer = composer("Hi", &[]);
         let list = ["\"+15551230001\"", "\"1\""].repeat(5_000);
-        let dry_run = dry_run(&template, &defaults, &list);
+        let dry_run = dry_run(&composer, &list);
         assert_eq!((dry_run.recipients, dry_run.invalid_numbers), (10_000, 5_000));
         assert_eq!((dry_run.problems.len(), dry_run.messages.len()), (10, 3));
         assert!(dry_run.text("x").contains("\nand 4,990 more\n"));

@@ -1,20 +1,22 @@
 //! What is sent: everything a batch is but for its recipients, from the command line.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Read,
+    num::NonZeroU8,
     path::{Path, PathBuf},
 };
 
 use clap::Args;
 use serde_json::value::RawValue;
 
-use super::recipient::Values;
 use crate::{
     api::model::{Duplicates, OnInvalid, SubmitBatch, VariableValue},
     cli::Failure,
     domain::{
-        batch::{DeliveryGuarantee, Priority},
+        batch::{BatchSpec, DeliveryGuarantee, Priority},
+        composer::Composer,
         list::header::Needs,
         template::{self, Template},
         units::{InvalidRate, Rate},
@@ -84,6 +86,14 @@ pub(super) struct Message {
     #[arg(long)]
     skip_duplicates: bool,
 
+    /// Replace typographic characters by those of GSM-7, where that makes a text shorter to send
+    #[arg(long)]
+    smart_encoding: bool,
+
+    /// A message of more segments is not sent, and fails
+    #[arg(long, value_name = "N")]
+    max_segments: Option<NonZeroU8>,
+
     /// What becomes of recipients that are no E.164 numbers
     #[arg(long, value_enum, value_name = "WHAT", default_value = "fail-message")]
     on_invalid: WhenInvalid,
@@ -103,10 +113,8 @@ enum WhenInvalid {
 pub(super) struct Prepared {
     /// The batch without its recipients.
     pub(super) head: SubmitBatch,
-    /// The body.
-    pub(super) template: Template,
-    /// The values of variables for recipients that give none.
-    pub(super) defaults: Values<'static>,
+    /// What makes its texts.
+    pub(super) composer: Composer,
     /// What the body asks of the list.
     pub(super) needs: Needs,
 }
@@ -132,16 +140,21 @@ impl Message {
         let template = Template::compile(body.as_str()).map_err(|error| unfit(&error))?;
         let used = template.variables().map(str::to_owned).collect();
         let defaults = self.defaults()?;
-        let needs = Needs { used, defaults: defaults.keys().map(ToString::to_string).collect() };
+        let needs = Needs { used, defaults: defaults.keys().cloned().collect() };
         let text = |value: &str| VariableValue::Text(value.to_owned());
+        let variables = defaults.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+        let composer = Composer::new(&BatchSpec {
+            body: body.clone(),
+            variables: defaults,
+            smart_encoding: self.smart_encoding,
+            segments_max: self.max_segments,
+            ..BatchSpec::default()
+        });
         let head = SubmitBatch {
             from: self.from.clone(),
             body,
             recipients: Vec::new(),
-            variables: defaults
-                .iter()
-                .map(|(name, value)| (name.to_string(), text(value)))
-                .collect(),
+            variables,
             callback_url: self.callback_url.clone(),
             provider: self.provider.clone(),
             reference: self.reference.clone(),
@@ -160,15 +173,17 @@ impl Message {
                 DeliveryGuarantee::AtLeastOnce
             },
             duplicates: if self.skip_duplicates { Duplicates::Skip } else { Duplicates::Keep },
+            smart_encoding: self.smart_encoding,
+            max_segments: self.max_segments.map(NonZeroU8::get),
             ..SubmitBatch::default()
         };
-        Ok(Prepared { head, template, defaults, needs })
+        Ok(Prepared { head, composer, needs })
     }
 
-    fn defaults(&self) -> Result<Values<'static>, Failure> {
-        let mut defaults = Values::new();
+    fn defaults(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let mut defaults = BTreeMap::new();
         for (name, value) in &self.variables {
-            if defaults.insert(name.clone().into(), value.clone().into()).is_some() {
+            if defaults.insert(name.clone(), value.clone()).is_some() {
                 return Err(Failure::Usage(format!("--variable {name}=… is given twice")));
             }
         }
@@ -244,10 +259,11 @@ mod tests {
     fn a_message_says_what_it_needs_of_the_list() {
         let body = "Hi {{name}} {{ code }}, {{name}}";
         let prepared = prepared(&["--body", body, "--variable", "name=a=b", "--variable", "x="]);
-        let Prepared { needs, defaults, head, .. } = prepared.unwrap();
+        let Prepared { needs, head, .. } = prepared.unwrap();
         assert_eq!(needs.used.into_iter().collect::<Vec<_>>(), ["code", "name"]);
         assert_eq!(needs.defaults.into_iter().collect::<Vec<_>>(), ["name", "x"]);
-        assert_eq!((&*defaults["name"], &*defaults["x"]), ("a=b", ""));
+        let text = |text: &str| VariableValue::Text(text.to_owned());
+        assert_eq!([&head.variables["name"], &head.variables["x"]], [&text("a=b"), &text("")]);
         assert_eq!((head.body.as_str(), head.variables.len()), (body, 2));
     }
 
@@ -275,7 +291,13 @@ mod tests {
         assert_eq!(parsed(&[]).unwrap_err(), ErrorKind::MissingRequiredArgument);
         let both = parsed(&["--body", "x", "--body-file", "y"]);
         assert_eq!(both.unwrap_err(), ErrorKind::ArgumentConflict);
-        for wrong in [["--variable", "x"], ["--variable", "a b=c"], ["--metadata", "{"]] {
+        for wrong in [
+            ["--max-segments", "0"],
+            ["--max-segments", "256"],
+            ["--variable", "x"],
+            ["--variable", "a b=c"],
+            ["--metadata", "{"],
+        ] {
             let parsed = parsed(&["--body", "x", wrong[0], wrong[1]]);
             assert_eq!(parsed.unwrap_err(), ErrorKind::ValueValidation, "{wrong:?}");
         }

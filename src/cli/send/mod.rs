@@ -111,8 +111,7 @@ impl SendList {
         let list = List::new(&self.list, self.format);
         let prepared = self.message.prepare()?;
         if self.dry_run {
-            let dry_run = DryRun::new(&prepared.template, &prepared.defaults);
-            return dry_run.run(&list, &prepared.needs, self.json);
+            return DryRun::new(&prepared.composer).run(&list, &prepared.needs, self.json);
         }
         let failed_to = self.failed_to.as_deref().map(FailedTo::create).transpose()?;
         self.remote.run(|client| self.send(client, list, prepared, failed_to))

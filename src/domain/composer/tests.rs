@@ -46,6 +46,42 @@ fn what_has_no_text_says_why() {
 }
 
 #[test]
+fn typographic_characters_are_replaced_after_rendering_if_that_is_wanted() {
+    for (body, name, text) in [
+        ("“Hi” — {{name}}…", Some("O’Neill"), "\"Hi\" - O'Neill..."),
+        ("“Hi” — {{name}}…", Some("😀"), "“Hi” — 😀…"),
+        ("“Hi”", None, "\"Hi\""),
+        ("❴❴name❵❵", Some("Ann"), "{{name}}"),
+    ] {
+        let plain = spec(body, None);
+        let smart = BatchSpec { smart_encoding: true, ..plain.clone() };
+        assert_eq!(written(&smart, name).unwrap(), text);
+        let as_given = body.replace("{{name}}", name.unwrap_or_default());
+        assert_eq!(written(&plain, name).unwrap(), as_given);
+    }
+}
+
+#[test]
+fn a_text_of_too_many_segments_is_none_but_tells_how_many_they_are() {
+    let (two, three) = ("x".repeat(306), "x".repeat(307));
+    for body in ["{{name}}", three.as_str()] {
+        let spec = BatchSpec { segments_max: NonZeroU8::new(2), ..spec(body, None) };
+        let error = SendError::from(written(&spec, Some(&three)).unwrap_err());
+        assert_eq!((&*error.code, error.permanent), ("too_many_segments", true));
+        assert!(error.detail.contains("takes 3 segments") && error.detail.ends_with("allows 2"));
+        let composer = Composer::new(&spec);
+        let size = composer.size(&entry(Some(&three)), &mut String::new()).unwrap();
+        assert_eq!((size.segments, composer.judge(size).is_err()), (3, true));
+    }
+    let spec = BatchSpec { segments_max: NonZeroU8::new(2), ..spec("{{name}}", None) };
+    assert_eq!(written(&spec, Some(&two)).unwrap(), two);
+    // 80 of these are one segment, and 160 in GSM-7 are no more than 70 would be in UCS-2.
+    let smart = BatchSpec { smart_encoding: true, segments_max: NonZeroU8::new(1), ..spec };
+    let quoted = "“".repeat(160);
+    assert_eq!(written(&smart, Some(&quoted)).unwrap(), "\"".repeat(160));
+}
+
+#[test]
 fn a_text_without_variables_is_made_once() {
     let composer = Composer::new(&spec("Zoë und жanna", None));
     let mut scratch = "untouched".to_owned();
@@ -67,13 +103,17 @@ proptest! {
         name in proptest::option::of(text()),
         default in proptest::option::of(text()),
         has_variable: bool,
+        smart_encoding: bool,
+        most in 0_u8..4,
     ) {
         let before = before.replace('{', "(");
         let body = if has_variable { before + "{{name}}" } else { before };
-        let spec = spec(&body, default.as_deref());
+        let segments_max = NonZeroU8::new(most);
+        let spec = BatchSpec { smart_encoding, segments_max, ..spec(&body, default.as_deref()) };
         let composer = Composer::new(&spec);
         let written = written(&spec, name.as_deref());
         let reckoned = composer.size(&entry(name.as_deref()), &mut String::new());
+        let reckoned = reckoned.and_then(|size| composer.judge(size).map(|()| size));
         prop_assert_eq!(written.map(|text| Size::of(&text)), reckoned);
     }
 }

@@ -1,5 +1,7 @@
 //! The document's own fields.
 
+use std::num::NonZeroU8;
+
 use super::*;
 
 #[test]
@@ -38,7 +40,8 @@ fn what_is_not_given_and_what_is_null_is_the_same() {
     let given = with(
         r#""from":null,"variables":null,"callback_url":null,"callback_headers":null,
         "callback_secret":null,"callback_auth":null,"events":null,"progress_every":null,
-        "provider":null,"reference":null,"on_invalid":null,"send_at":null,"priority":null"#,
+        "provider":null,"reference":null,"on_invalid":null,"send_at":null,"priority":null,
+        "smart_encoding":null,"max_segments":null"#,
     );
     assert_eq!(parsed(given).unwrap().spec, parsed(to(r#""+15551230001""#)).unwrap().spec);
     let recipient = to(r#"{"to":"+15551230001","reference":null,"variables":null}"#);
@@ -101,6 +104,15 @@ fn each_wrong_field_has_its_pointer_and_code() {
         (with(r#""duplicates":"drop""#), "/duplicates", "invalid_value"),
         (with(r#""rate":"0/s""#), "/rate", "invalid_value"),
         (with(r#""rate":5"#), "/rate", "wrong_type"),
+        (with(r#""smart_encoding":"true""#), "/smart_encoding", "wrong_type"),
+        (with(r#""smart_encoding":1"#), "/smart_encoding", "wrong_type"),
+        (with(r#""max_segments":"3""#), "/max_segments", "wrong_type"),
+        (with(r#""max_segments":true"#), "/max_segments", "wrong_type"),
+        (with(r#""max_segments":0"#), "/max_segments", "invalid_value"),
+        (with(r#""max_segments":256"#), "/max_segments", "invalid_value"),
+        (with(r#""max_segments":-1"#), "/max_segments", "invalid_value"),
+        (with(r#""max_segments":1.5"#), "/max_segments", "invalid_value"),
+        (with(r#""max_segments":1e999"#), "/max_segments", "out_of_range"),
         (with(r#""quiet_hours":[]"#), "/quiet_hours", "wrong_type"),
         (
             with(r#""quiet_hours":{"start":"8:00","end":"21:00","time_zone":"UTC"}"#),
@@ -130,6 +142,15 @@ fn each_wrong_field_has_its_pointer_and_code() {
     ] {
         assert_eq!(faults(&body), [(pointer.to_owned(), code.to_owned())], "{body}");
     }
+}
+
+#[test]
+fn what_is_wanted_of_the_texts_is_read() {
+    let spec = |members: &str| parsed(with(members)).unwrap().spec;
+    let wanted = spec(r#""smart_encoding":true,"max_segments":255"#);
+    assert_eq!((wanted.smart_encoding, wanted.segments_max), (true, NonZeroU8::new(255)));
+    let wanted = spec(r#""smart_encoding":false,"max_segments":1"#);
+    assert_eq!((wanted.smart_encoding, wanted.segments_max), (false, NonZeroU8::new(1)));
 }
 
 #[test]
