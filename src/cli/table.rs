@@ -49,7 +49,7 @@ impl Table {
     }
 
     /// A table without a header: names, and what they stand for.
-    pub(super) fn of_pairs<const N: usize>(pairs: [(&str, String); N]) -> Self {
+    pub(super) fn of_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> Self {
         let mut table = Self::new(&[("", Side::Left), ("", Side::Left)]);
         for (name, value) in pairs {
             table.row([name.to_owned(), value]);

@@ -1,5 +1,5 @@
 //! Submitting a batch: as one JSON document that can be repeated, as a retry of another batch, or as a
-//! stream that can't be repeated.
+//! stream that can't be repeated. A stream may be estimated instead.
 
 use std::{collections::BTreeMap, io, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
     upload::{Upload, Watch},
 };
 use crate::{
-    api::model::{BatchResource, RetryBatch, SubmitBatch},
+    api::model::{BatchResource, Estimate, RetryBatch, SubmitBatch},
     domain::{ids::BatchId, message::MessageState},
 };
 
@@ -114,11 +114,37 @@ impl Client {
         lines: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
         idempotency_key: Option<&str>,
     ) -> Result<Submitted, ClientError> {
+        let answer = self.stream("/v1/batches", head, lines, idempotency_key).await?;
+        self.submitted(answer)
+    }
+
+    /// Says what a batch would come to that is given as [`Self::submit_stream`] takes it. Nothing is
+    /// stored or sent.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Source`] if `lines` fail.
+    pub async fn estimate_stream(
+        &self,
+        head: &SubmitBatch,
+        lines: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<Estimate, ClientError> {
+        let answer = self.stream("/v1/estimate", head, lines, None).await?;
+        answer.success(&self.base)?.resource(&self.base)
+    }
+
+    /// Posts a batch as lines.
+    async fn stream(
+        &self,
+        path: &str,
+        head: &SubmitBatch,
+        lines: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        idempotency_key: Option<&str>,
+    ) -> Result<Answer, ClientError> {
         let first = stream::iter([Ok(head_line(head)?)]);
         let (upload, watch) = Upload::new(first.chain(lines), ANSWER_TIME);
         let request = self
             .http
-            .post(format!("{}/v1/batches", self.base))
+            .post(format!("{}{path}", self.base))
             .header(CONTENT_TYPE, "application/x-ndjson")
             .body(Body::wrap_stream(upload));
         let response = tokio::select! {
@@ -132,11 +158,10 @@ impl Client {
                 return Err(broken_off(&watch, lost));
             }
         };
-        let answer = timeout(ANSWER_TIME, self.read(response)).await.unwrap_or_else(|_| {
+        timeout(ANSWER_TIME, self.read(response)).await.unwrap_or_else(|_| {
             let reason = "its answer breaks off".to_owned();
             Err(ClientError::NoAnswer { url: self.base.to_string(), reason })
-        })?;
-        self.submitted(answer)
+        })
     }
 
     async fn submit_once(

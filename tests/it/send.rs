@@ -243,6 +243,76 @@ fn a_dry_run_tells_all_and_needs_no_server() {
 }
 
 #[tokio::test]
+async fn an_estimate_tells_what_a_list_would_come_to_and_sends_nothing() {
+    let scene = Scene::start_on_with(Kind::Embedded, |setup| {
+        setup.set("providers.carrier.price_per_segment", "0.01 EUR")
+    })
+    .await;
+    let folder = folder();
+    let text = format!("to,name\n{0},“Ann”\nnobody,Bob\n{0},{1}\n", number(1), "x".repeat(320));
+    let path = list(&folder, "list.csv", text);
+    let estimate = |arguments: &[&str]| {
+        run_to_end(send(&scene, &[&[path.as_str(), "--estimate"], arguments].concat()))
+    };
+    let ran = estimate(&["--body", "Hi {{name}}"]);
+    assert_eq!((ran.code, ran.err.contains("Accepted")), (1, false), "{ran:?}");
+    assert!(ran.out.contains("segments                           4\n"), "{ran:?}");
+    assert!(ran.out.contains("cost                               0.04 EUR\n"), "{ran:?}");
+    assert!(ran.out.contains("with an invalid number, counted from 0: 1\n"), "{ran:?}");
+    let ran = estimate(&[
+        "--body=Hi {{name}}",
+        "--smart-encoding",
+        "--max-segments=2",
+        "--skip-duplicates",
+        "--json",
+    ]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let told: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!([&told["messages"], &told["duplicate_recipients"]], [2, 1]);
+    assert_eq!(told["encodings"], json!({"gsm7": 1, "ucs2": 0}));
+    let ran = estimate(&["--body=Hi {{name}}", "--max-segments=2", "--json"]);
+    let told: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(told["too_many_segments"], json!({"count": 1, "indexes": [2]}));
+    let good = list(&folder, "good.csv", records(LONG));
+    let ran = run_to_end(send(&scene, &[&good, "--estimate", "--body=Hi", "--json"]));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let told: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(told["segments"], LONG);
+    let flawed = list(&folder, "flawed.csv", records(LONG) + "+1,Ann,x\n");
+    let ran = run_to_end(send(&scene, &[&flawed, "--estimate", "--body=Hi"]));
+    assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{ran:?}");
+    let ran = estimate(&["--body=Hi", "--provider=nobody"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("/provider: "), "{ran:?}");
+    for other in ["--dry-run", "--no-wait", "--idempotency-key=a"] {
+        assert_eq!(estimate(&["--body=Hi", other]).code, 2, "{other}");
+    }
+    nothing_is_left(&scene).await;
+    let ran = run_to_end(send_to("127.0.0.1:1", &[&good, "--estimate", "--body=Hi"]));
+    assert_eq!(ran.code, 3, "{ran:?}");
+}
+
+#[tokio::test]
+async fn texts_are_made_as_the_options_say() {
+    let (scene, folder) = (scene().await, folder());
+    let text = format!("to,name\n{},“Ann”\n{},{}\n", number(1), number(2), "x".repeat(320));
+    let path = list(&folder, "list.csv", text);
+    let options = ["--body={{name}}…", "--smart-encoding", "--max-segments=2"];
+    let ran = run_to_end(send(&scene, &[&[path.as_str()], &options[..]].concat()));
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(bodies(&scene), [body_of(1, "\"Ann\"...")]);
+    let batch = only_batch(&scene).await;
+    assert_eq!(counts(&batch), these([("sent", 1), ("failed", 1)]));
+    let messages = messages(&scene.client, batch["id"].as_str().unwrap()).await;
+    assert_eq!(messages[1]["error"]["code"], "too_many_segments");
+    let dry = [&[path.as_str(), "--dry-run"], &options[..]].concat();
+    let ran = run_to_end(send(&scene, &dry));
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.out.contains("\n  \"Ann\"...\n"), "{ran:?}");
+    assert!(ran.out.contains("takes 3 segments"), "{ran:?}");
+}
+
+#[tokio::test]
 async fn a_flawed_list_is_told_with_its_place_and_leaves_nothing() {
     let (scene, folder) = (scene().await, folder());
     let long = records(LONG);

@@ -4,6 +4,7 @@
 //! arrived: a flawed list, or an upload that is broken off, sends nothing.
 
 mod dry_run;
+mod estimate;
 mod failed;
 mod list;
 mod message;
@@ -52,6 +53,7 @@ const EXAMPLES: &str = "\
 Examples:
   ringback send customers.csv --body 'Hi {{name}}, your code is {{code}}' --from +15550001111
   ringback send customers.csv --body-file body.txt --variable name=there --dry-run
+  ringback send customers.csv --body-file body.txt --smart-encoding --estimate
   psql -c 'copy …' | ringback send - --format csv --body 'We moved' --failed-to failed.csv
 
 A CSV list begins with a header line. The column `to` is needed, `reference` is taken if it is
@@ -92,11 +94,15 @@ pub(super) struct SendList {
     #[arg(long, conflicts_with_all = ["failed_to", "no_wait", "idempotency_key"])]
     dry_run: bool,
 
+    /// Have the server say what the batch would come to, and send nothing
+    #[arg(long, conflicts_with_all = ["dry_run", "failed_to", "no_wait", "idempotency_key"])]
+    estimate: bool,
+
     /// Write the recipients that did not go to this file, as CSV
     #[arg(long, value_name = "FILE")]
     failed_to: Option<PathBuf>,
 
-    /// Print the batch as one line of JSON
+    /// Print the batch, or what was found, as one line of JSON
     #[arg(long)]
     json: bool,
 
@@ -113,6 +119,11 @@ impl SendList {
         if self.dry_run {
             return DryRun::new(&prepared.composer).run(&list, &prepared.needs, self.json);
         }
+        if self.estimate {
+            return self
+                .remote
+                .run(async |client| estimate(&client, &list, &prepared, self.json).await);
+        }
         let failed_to = self.failed_to.as_deref().map(FailedTo::create).transpose()?;
         self.remote.run(|client| self.send(client, list, prepared, failed_to))
     }
@@ -125,10 +136,12 @@ impl SendList {
         prepared: Prepared,
         failed_to: Option<FailedTo>,
     ) -> Result<(), Failure> {
-        let interrupt = Interrupt::new();
-        let mut interrupt = interrupt.map_err(|error| Failure::Failed(error.into()))?;
+        let mut interrupt = interrupt()?;
         let key = self.idempotency_key.clone().unwrap_or_else(random_key);
-        let submitted = upload(&client, &mut interrupt, &list, &prepared, &key).await?;
+        let call = async |upload: Upload<'_>| upload.run(&client, &key).await;
+        let doubt = || upload::doubt(&key);
+        let submitted = upload(&mut interrupt, &list, &prepared, call, doubt).await?;
+        say(&accepted(&submitted));
         let batch = submitted.batch;
         if self.no_wait {
             return print(&if self.json {
@@ -167,40 +180,53 @@ impl SendList {
     }
 }
 
-/// Uploads the list, unless it is interrupted.
-async fn upload(
+fn interrupt() -> Result<Interrupt, Failure> {
+    Interrupt::new().map_err(|error| Failure::Failed(error.into()))
+}
+
+/// Uploads the list for an estimate and tells of it.
+async fn estimate(
     client: &Client,
+    list: &List,
+    prepared: &Prepared,
+    json: bool,
+) -> Result<(), Failure> {
+    let call = async |upload: Upload<'_>| upload.estimate(client).await;
+    let nothing = || "Nothing was sent: this was an estimate.".to_owned();
+    let estimate = upload(&mut interrupt()?, list, prepared, call, nothing).await?;
+    estimate::tell(&estimate, json)
+}
+
+/// Uploads the list by `call`, unless it is interrupted: then `doubt` says what is known once all of it
+/// was uploaded.
+async fn upload<T>(
     interrupt: &mut Interrupt,
     list: &List,
     prepared: &Prepared,
-    key: &str,
-) -> Result<Submitted, Failure> {
+    call: impl AsyncFnOnce(Upload<'_>) -> Result<T, Failure>,
+    doubt: impl FnOnce() -> String,
+) -> Result<T, Failure> {
     let (progress, is_uploaded) = (Arc::new(Progress::default()), Arc::new(AtomicBool::new(false)));
     let meter = Meter::new(list.file_bytes());
     let upload = Upload {
         list,
         head: &prepared.head,
         needs: &prepared.needs,
-        key,
         meter: &meter,
         progress: Arc::clone(&progress),
         is_uploaded: Arc::clone(&is_uploaded),
     };
     let done = tokio::select! {
-        done = upload.run(client) => Some(done),
+        done = call(upload) => Some(done),
         () = interrupt.next() => None,
         () = meter.run(&progress) => None,
     };
     meter.end();
     match done {
-        Some(Ok(submitted)) => {
-            say(&accepted(&submitted));
-            Ok(submitted)
-        }
-        Some(Err(failure)) => Err(failure),
+        Some(done) => done,
         None => {
             say(&if is_uploaded.load(Ordering::Relaxed) {
-                upload::doubt(key)
+                doubt()
             } else {
                 "Nothing was sent: the upload was broken off.".to_owned()
             });

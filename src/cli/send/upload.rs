@@ -7,7 +7,8 @@
 //! then drops it: nothing is sent of a flawed one.
 //!
 //! A stream can't be repeated, but a file can be read again: where nobody can tell whether the batch
-//! was accepted, it is uploaded once more under the same idempotency key.
+//! was accepted, it is uploaded once more under the same idempotency key. For an estimate it goes the same
+//! way, once.
 
 use std::{
     io,
@@ -28,7 +29,7 @@ use super::{
     meter::Meter,
 };
 use crate::{
-    api::model::SubmitBatch,
+    api::model::{Estimate, SubmitBatch},
     cli::Failure,
     client::{Client, ClientError, Submitted},
     domain::list::{Line, Take, flaw::ListError, header::Needs},
@@ -57,8 +58,6 @@ pub(super) struct Upload<'a> {
     pub(super) head: &'a SubmitBatch,
     /// What the head asks of the list.
     pub(super) needs: &'a Needs,
-    /// The idempotency key.
-    pub(super) key: &'a str,
     /// Where it is shown how far it is.
     pub(super) meter: &'a Meter,
     /// How far it is.
@@ -87,16 +86,16 @@ struct Pieces {
 // === impl Upload ===
 
 impl Upload<'_> {
-    /// Uploads the list. May be dropped: an upload under way is broken off.
+    /// Uploads the list under an idempotency key. May be dropped: an upload under way is broken off.
     ///
     /// # Errors
     /// [`Failure`], with what is known of the batch.
-    pub(super) async fn run(&self, client: &Client) -> Result<Submitted, Failure> {
+    pub(super) async fn run(&self, client: &Client, key: &str) -> Result<Submitted, Failure> {
         let (mut tries, mut in_doubt) = (0, false);
         loop {
-            let done = self.once(client).await.map_err(|failure| {
+            let done = self.once(client, key).await.map_err(|failure| {
                 // What is wrong with the list now says nothing about the earlier try.
-                let lost = || anyhow::anyhow!("the list has changed\n{}", doubt(self.key));
+                let lost = || anyhow::anyhow!("the list has changed\n{}", doubt(key));
                 if in_doubt { Failure::Failed(lost()) } else { failure }
             });
             let error = match done? {
@@ -110,26 +109,53 @@ impl Upload<'_> {
                 || error.is_outcome_unknown()
                 || (in_doubt && error.is_unreachable());
             if !is_worth_it || tries == TRIES || self.list.file_bytes().is_none() {
-                return Err(self.failure(error, in_doubt));
+                return Err(failure(error, in_doubt.then_some(key)));
             }
             self.meter.say(&format!("{error}\nUploading the list again under the same key."));
             sleep(wait(&error)).await;
         }
     }
 
+    /// Uploads the list for an estimate. May be dropped as well.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) async fn estimate(&self, client: &Client) -> Result<Estimate, Failure> {
+        let lines = self.lines().await?;
+        let done = client.estimate_stream(self.head, lines).await;
+        self.unless_flawed(done)?.map_err(|error| failure(error, None))
+    }
+
     /// Uploads it once.
-    async fn once(&self, client: &Client) -> Result<Result<Submitted, ClientError>, Failure> {
+    async fn once(
+        &self,
+        client: &Client,
+        key: &str,
+    ) -> Result<Result<Submitted, ClientError>, Failure> {
+        let lines = self.lines().await?;
+        self.unless_flawed(client.submit_stream(self.head, lines, Some(key)).await)
+    }
+
+    /// The list as a body, whose first piece was read.
+    async fn lines(&self) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, Failure> {
         let mut pieces = self.start_reading()?;
         let first = pieces.recv().await;
         if let Some(Piece::Failed(error)) = first {
-            return Err(self.flawed(&error));
+            return Err(flawed(self.list, &error));
         }
-        let lines = lines(first, pieces, Arc::clone(&self.is_uploaded));
-        match client.submit_stream(self.head, lines, Some(self.key)).await {
-            Err(ClientError::Source(error)) => Err(match error.downcast::<ListError>() {
-                Ok(error) => self.flawed(&error),
-                Err(error) => self.flawed(&ListError::Unreadable(error)),
-            }),
+        Ok(lines(first, pieces, Arc::clone(&self.is_uploaded)))
+    }
+
+    /// What came of an upload, unless the list ended it.
+    fn unless_flawed<T>(
+        &self,
+        done: Result<T, ClientError>,
+    ) -> Result<Result<T, ClientError>, Failure> {
+        match done {
+            Err(ClientError::Source(error)) => {
+                let error = error.downcast::<ListError>().unwrap_or_else(ListError::Unreadable);
+                Err(flawed(self.list, &error))
+            }
             done => Ok(done),
         }
     }
@@ -150,21 +176,16 @@ impl Upload<'_> {
         let spawned = thread::Builder::new().name("list".to_owned()).spawn(read);
         spawned.map(|_| receiver).map_err(|error| Failure::Failed(error.into()))
     }
+}
 
-    fn flawed(&self, error: &ListError) -> Failure {
-        flawed(self.list, error)
-    }
-
-    fn failure(&self, error: ClientError, in_doubt: bool) -> Failure {
-        if !in_doubt {
-            return Failure::from(told_of_the_list(error));
-        }
-        let doubt = format!("{error}\n{}", doubt(self.key));
-        if error.is_unreachable() || error.is_outcome_unknown() {
-            Failure::Unreachable(doubt)
-        } else {
-            Failure::Failed(anyhow::Error::msg(doubt))
-        }
+/// The failure of an upload; under `key` an earlier try of it may have been accepted.
+fn failure(error: ClientError, key: Option<&str>) -> Failure {
+    let Some(key) = key else { return Failure::from(told_of_the_list(error)) };
+    let doubt = format!("{error}\n{}", doubt(key));
+    if error.is_unreachable() || error.is_outcome_unknown() {
+        Failure::Unreachable(doubt)
+    } else {
+        Failure::Failed(anyhow::Error::msg(doubt))
     }
 }
 
