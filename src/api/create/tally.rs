@@ -115,6 +115,10 @@ impl Unsendable {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU8;
+
+    use proptest::{collection::vec, option, prelude::*, sample::select};
+
     use super::*;
     use crate::domain::chunk::Chunker;
 
@@ -127,7 +131,11 @@ mod tests {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let variables = default.iter().map(own).collect();
         let spec = BatchSpec { body: body.to_owned(), variables, ..BatchSpec::default() };
-        let (mut tally, mut chunker) = (Tally::new(&spec), Chunker::new(3));
+        counted_of(&spec, entries)
+    }
+
+    fn counted_of(spec: &BatchSpec, entries: &[(&str, &[(&str, &str)])]) -> Counted {
+        let (mut tally, mut chunker) = (Tally::new(spec), Chunker::new(3));
         for (to, variables) in entries {
             let entry = Entry { to, reference: None, variables: variables.to_vec() };
             if let Some(chunk) = chunker.push(&entry) {
@@ -185,5 +193,46 @@ mod tests {
         assert_eq!(counted("x{{rest}}", &[], &entries).segments, 1 + 2 + 2 + 3);
         let entries = variables.each_ref().map(|own| ("+15551230000", &own[..]));
         assert_eq!(counted("[{{rest}}", &[], &entries).segments, 2 + 2 + 3 + 3);
+    }
+
+    /// Texts of up to three segments, of characters of all widths.
+    fn text() -> impl Strategy<Value = String> {
+        let gsm7 = "aaaàÖ @[€^“—…".chars().collect::<Vec<_>>();
+        let all = "aÖ[€ж“½\u{a0}😀".chars().collect::<Vec<_>>();
+        let texts = |characters| vec(select(characters), 0..400).prop_map(String::from_iter);
+        prop_oneof![texts(gsm7), texts(all)]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_estimated_is_what_workers_submit(
+            texts in vec(option::of(text()), 0..8),
+            smart_encoding: bool,
+            most in 0_u8..5,
+        ) {
+            let segments_max = NonZeroU8::new(most);
+            let body = "Hi {{text}}".to_owned();
+            let spec = BatchSpec { body, smart_encoding, segments_max, ..BatchSpec::default() };
+            let own: Vec<Vec<(&str, &str)>> =
+                texts.iter().map(|text| text.iter().map(|text| ("text", &**text)).collect()).collect();
+            let entries: Vec<_> = own.iter().map(|own| ("+15551230000", &own[..])).collect();
+            let counted = counted_of(&spec, &entries);
+
+            let (composer, mut out, mut submitted) = (Composer::new(&spec), String::new(), vec![]);
+            for (to, variables) in entries {
+                let entry = Entry { to, reference: None, variables: variables.to_vec() };
+                if composer.write(&entry, &mut out).is_ok() {
+                    submitted.push(Size::of(&out));
+                }
+            }
+            prop_assert_eq!(counted.sendable(), submitted.len() as u64);
+            prop_assert_eq!(counted.segments, submitted.iter().map(|size| size.segments).sum::<u64>());
+            let ucs2 = submitted.iter().filter(|size| size.encoding == Encoding::Ucs2).count();
+            prop_assert_eq!(counted.encodings.ucs2, ucs2 as u64);
+            let missing = texts.iter().filter(|text| text.is_none()).count() as u64;
+            prop_assert_eq!(counted.lack_variables.count, missing);
+            let all = counted.sendable() + missing + counted.too_many_segments.count;
+            prop_assert_eq!(counted.messages, all);
+        }
     }
 }

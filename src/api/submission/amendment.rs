@@ -73,16 +73,12 @@ impl Amendment {
         match field {
             "smart_encoding" => self.smart_encoding = texts::smart_encoding(raw, at, faults),
             "max_segments" => self.segments_max = texts::segments_max(raw, at, faults),
-            _ => {
+            "body" => {
                 let text = text(raw, at, document::BODY_BYTES_MAX, faults);
-                match field {
-                    "send_at" => self.send_at = text.and_then(|text| instant(&text, at, faults)),
-                    "expire_at" => {
-                        self.expire_at = text.and_then(|text| instant(&text, at, faults))
-                    }
-                    _ => self.body = text.map(Cow::into_owned),
-                }
+                self.body = text.map(Cow::into_owned);
             }
+            "send_at" => self.send_at = time(raw, at, faults),
+            _ => self.expire_at = time(raw, at, faults),
         }
     }
 }
@@ -113,4 +109,9 @@ impl<'de> Expect<'de> for Root<'_> {
         }
         Ok(())
     }
+}
+
+fn time(raw: &RawValue, at: &Pointer<'_>, faults: &mut Faults) -> Option<UnixMs> {
+    let text = text(raw, at, usize::MAX, faults);
+    text.and_then(|text| instant(&text, at, faults))
 }

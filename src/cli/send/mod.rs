@@ -222,17 +222,15 @@ async fn upload<T>(
         () = meter.run(&progress) => None,
     };
     meter.end();
-    match done {
-        Some(done) => done,
-        None => {
-            say(&if is_uploaded.load(Ordering::Relaxed) {
-                doubt()
-            } else {
-                "Nothing was sent: the upload was broken off.".to_owned()
-            });
-            Err(Failure::Interrupted)
-        }
+    if let Some(done) = done {
+        return done;
     }
+    say(&if is_uploaded.load(Ordering::Relaxed) {
+        doubt()
+    } else {
+        "Nothing was sent: the upload was broken off.".to_owned()
+    });
+    Err(Failure::Interrupted)
 }
 
 fn accepted(submitted: &Submitted) -> String {

@@ -179,7 +179,33 @@ fn text() -> impl Strategy<Value = String> {
     .prop_map(String::from_iter)
 }
 
+/// Whether a text could end here: no unit belongs to the one before it.
+fn is_whole(encoding: Encoding, part: &[u16]) -> bool {
+    match encoding {
+        // An escape at the end escapes nothing; what it escapes is the unit after it.
+        Gsm7 => part.last() != Some(&0x1b),
+        Ucs2 => char::decode_utf16(part.iter().copied()).all(|character| character.is_ok()),
+    }
+}
+
 proptest! {
+    #[test]
+    fn no_part_ends_within_an_escape_or_a_surrogate_pair(text in text()) {
+        let Size { encoding, segments, .. } = Size::of(&text);
+        let (cut_as, parts) = parts(&text);
+        let parts: Vec<Vec<u16>> = parts.iter().map(|part| part.concat()).collect();
+        prop_assert_eq!((encoding, segments), (cut_as, parts.len() as u64));
+        let most = if parts.len() == 1 { encoding.single_max() } else { encoding.part_max() };
+        for part in &parts {
+            prop_assert!(is_whole(encoding, part) && part.len() as u64 <= most, "{:?}", part);
+        }
+        // None could be spared: the first character of a part did not fit into the one before.
+        for pair in parts.windows(2) {
+            let next = if encoding == Gsm7 { pair[1][0] == 0x1b } else { pair[1][0] & 0xfc00 == 0xd800 };
+            prop_assert!(pair[0].len() as u64 + 1 + u64::from(next) > most);
+        }
+    }
+
     #[test]
     fn any_text_is_as_many_parts_as_it_can_be_cut_into(text in text()) {
         prop_assert_eq!(Size::of(&text), slow_size(&text));

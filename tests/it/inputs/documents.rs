@@ -88,6 +88,12 @@ fn members() -> Vec<Case> {
         ("a variable 1,000 deep", with(&format!("\"variables\":{{\"a\":{}}}", objects(1_000)))),
         ("callback headers 1,000 deep", with(&format!("\"callback_headers\":{}", deep(1_000)))),
         ("events 1,000 deep", with(&format!("\"events\":[{}]", deep(1_000)))),
+        ("max_segments 1,000 deep", with(&format!("\"max_segments\":{}", deep(1_000)))),
+        (
+            "max_segments of a thousand digits",
+            with(&format!("\"max_segments\":{}", "1".repeat(1_000))),
+        ),
+        ("smart_encoding as a word", with(r#""smart_encoding":"true""#)),
         ("quiet hours 1,000 objects deep", with(&format!("\"quiet_hours\":{}", objects(1_000)))),
         ("a field twice", with(r#""body":"Ho""#)),
         ("a field twice, once escaped", with(r#""bod\u0079":"Ho""#)),
