@@ -4,6 +4,7 @@
 //! [`registry`]. Pacing, retries, leases and counting are not its business: it makes one exchange
 //! and says what came of it.
 
+mod exchange;
 pub mod http;
 pub mod mock;
 pub mod registry;

@@ -1,32 +1,18 @@
-//! What a provider's answer means, and what it means that there is none.
+//! What a provider's answer means.
 //!
-//! Only the end of a 2xx proves acceptance. A message that never left is [`Outcome::Temporary`];
-//! one that left and got no whole answer is [`Outcome::Unknown`]. Nothing of a body is repeated
-//! but an id and a short word: it may hold numbers.
+//! Only the end of a 2xx proves acceptance. Nothing of a body is repeated but an id and a short word: it
+//! may hold numbers.
 
-use std::{error::Error, fmt, time::Duration};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::{
-    StatusCode,
-    header::{DATE, RETRY_AFTER},
-    response::Parts,
-};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use http::{StatusCode, response::Parts};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    domain::{
-        outcome::{Outcome, SendError},
-        retry_after,
-    },
-    providers::PAUSE_MAX,
+    domain::outcome::{Outcome, SendError},
+    providers::exchange::failure::pause,
 };
-
-/// The longest answer that is read, in bytes.
-pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The longest id that is kept, in bytes.
 const ID_BYTES_MAX: usize = 256;
@@ -38,15 +24,6 @@ const WORD_DIGITS_MAX: usize = 6;
 
 /// How long a provider that is too busy to say how long is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// An answer did not end well.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
-    #[error("the answer is too long")]
-    TooLong,
-    #[error(transparent)]
-    Broken(#[from] hyper::Error),
-}
 
 /// What is read of a 2xx's body.
 #[derive(Deserialize)]
@@ -62,20 +39,6 @@ struct Refusal<'a> {
     code: Option<&'a RawValue>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
-}
-
-/// Reads a body to its end.
-pub(super) async fn read(mut body: Incoming) -> Result<Bytes, ReadError> {
-    let mut whole = Bytes::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        if whole.len() + data.len() > BODY_BYTES_MAX {
-            return Err(ReadError::TooLong);
-        }
-        // Nearly every answer is one frame, and is not copied.
-        whole = if whole.is_empty() { data } else { joined(whole, &data) };
-    }
-    Ok(whole)
 }
 
 /// A 2xx with its whole body.
@@ -106,53 +69,6 @@ pub(super) fn refused(head: &Parts, body: &[u8]) -> Outcome {
         let error = SendError::permanent("provider_rejected", detail);
         Outcome::Rejected { error: with_word(error, body) }
     }
-}
-
-/// No connection: the message never left.
-pub(super) fn unreachable(error: &dyn Error) -> Outcome {
-    let detail = format!("could not connect: {}", Cause(error));
-    let error = SendError::passing("provider_unreachable", detail);
-    Outcome::Temporary { certain: true, after: None, error }
-}
-
-/// The answer broke off, or was none.
-pub(super) fn broken(error: &dyn Error) -> Outcome {
-    let detail = format!("no whole answer: {}", Cause(error));
-    Outcome::Unknown { error: SendError::passing("provider_broken_answer", detail) }
-}
-
-/// No whole answer in time.
-pub(super) fn timed_out(timeout: Duration) -> Outcome {
-    let detail = format!("no whole answer within {}", humantime::format_duration(timeout));
-    Outcome::Unknown { error: SendError::passing("provider_timeout", detail) }
-}
-
-/// The innermost error, which says what happened; the outer ones only where.
-struct Cause<'a>(&'a dyn Error);
-
-// === impl Cause ===
-
-impl fmt::Display for Cause<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut cause = self.0;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        fmt::Display::fmt(cause, f)
-    }
-}
-
-fn joined(first: Bytes, second: &[u8]) -> Bytes {
-    let mut joined = BytesMut::from(first);
-    joined.extend_from_slice(second);
-    joined.freeze()
-}
-
-/// What `Retry-After` asks for, as far as it is obeyed.
-fn pause(head: &Parts) -> Option<Duration> {
-    let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let asked = retry_after::parse(text(RETRY_AFTER)?, text(DATE))?;
-    Some(asked.min(PAUSE_MAX))
 }
 
 /// Adds the provider's own word for why, if the body has one that can be shown.

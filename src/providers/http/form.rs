@@ -12,10 +12,12 @@ use http::{
 };
 use http_body_util::Full;
 use secrecy::ExposeSecret;
-use url::Url;
 
 use super::{HttpSettings, Submission};
-use crate::providers::registry::InvalidSettings;
+use crate::providers::{
+    exchange::{Target, agent},
+    registry::InvalidSettings,
+};
 
 /// Headers that belong to the exchange itself.
 const RESERVED: [&str; 11] = [
@@ -36,8 +38,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What stays the same from one request to the next.
 pub(super) struct Form {
-    /// Where to connect to.
-    target: Uri,
+    target: Target,
     /// What is asked for there.
     path: Uri,
     headers: HeaderMap,
@@ -47,33 +48,26 @@ pub(super) struct Form {
 
 impl Form {
     pub(super) fn new(settings: &HttpSettings) -> Result<Self, InvalidSettings> {
-        let url = judged(&settings.url).map_err(|reason| InvalidSettings::new("url", reason))?;
+        let target = Target::parse("url", &settings.url)?;
         let mut headers = HeaderMap::with_capacity(settings.headers.len() + 5);
         for (name, value) in &settings.headers {
             let (name, value) = header(name, value.expose_secret())?;
             headers.insert(name, value);
         }
-        let agent = HeaderValue::from_static(concat!("ringback/", env!("CARGO_PKG_VERSION")));
-        headers.entry(USER_AGENT).or_insert(agent);
+        headers.entry(USER_AGENT).or_insert_with(agent);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(HOST, host(&url).ok_or(InvalidSettings::new("url", "it has no host"))?);
+        headers.insert(HOST, target.host());
         // Room for what differs, so that a copy of the map need not grow.
         headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
         headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static(""));
         let unfit = |_| InvalidSettings::new("url", "not a URL that can be requested");
-        let target: Uri = url.as_str().parse().map_err(unfit)?;
-        let path = target.path_and_query().map_or("/", |path| path.as_str());
-        let path = path.parse().map_err(unfit)?;
+        let path = target.path().parse().map_err(unfit)?;
         Ok(Self { target, path, headers })
     }
 
-    /// Where to connect to.
-    pub(super) fn target(&self) -> &Uri {
+    /// Where requests go.
+    pub(super) fn target(&self) -> &Target {
         &self.target
-    }
-
-    pub(super) fn is_https(&self) -> bool {
-        self.target.scheme() == Some(&http::uri::Scheme::HTTPS)
     }
 
     /// The request for one message.
@@ -121,27 +115,6 @@ fn json(submission: &Submission<'_>) -> (Bytes, Bytes) {
 
 fn text(json: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(json, text);
-}
-
-fn judged(url: &str) -> Result<Url, String> {
-    let mut url = Url::parse(url).map_err(|error| format!("not a URL: {error}"))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("give a URL that begins with http:// or https://".into());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("give no user name and no password here; use headers".into());
-    }
-    url.set_fragment(None);
-    Ok(url)
-}
-
-fn host(url: &Url) -> Option<HeaderValue> {
-    let host = url.host_str()?;
-    let host = match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    };
-    HeaderValue::try_from(host).ok()
 }
 
 fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), InvalidSettings> {

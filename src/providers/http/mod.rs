@@ -7,36 +7,23 @@
 
 mod answer;
 mod form;
-mod pool;
 mod receipts;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{Request, response::Parts};
-use http_body_util::Full;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::{ClientConfig, crypto::aws_lc_rs};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
-use tokio::time::timeout;
 
-use self::{form::Form, pool::Pool};
+use self::form::Form;
 use super::{
     CommonSettings, Provider, ReceiptCall, ReceiptRefusal, Submission,
+    exchange::{BODY_BYTES_MAX, Line, MASK},
     registry::{InvalidSettings, Kind, KindSettings, Site},
 };
 use crate::domain::{outcome::Outcome, receipt::Receipt, signature::SigningSecret};
-
-/// The longest time to wait for a connection, within the time-out of the whole exchange.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
-
-/// What stands for a secret value where settings are shown.
-const MASK: &str = "********";
 
 /// An HTTP provider's own settings.
 #[derive(Clone, Deserialize, Serialize)]
@@ -54,9 +41,8 @@ pub struct HttpSettings {
 }
 
 struct Http {
-    pool: Pool,
+    line: Line,
     form: Form,
-    timeout: Duration,
     /// What its receipts are signed with, if it reports any.
     receipts: Option<SigningSecret>,
 }
@@ -79,12 +65,9 @@ impl Kind for HttpSettings {
 
     fn build(&self, site: &Site<'_>) -> Result<Arc<dyn Provider>, InvalidSettings> {
         let form = Form::new(self)?;
-        let common = site.common;
-        let connector = connector(common, form.is_https())?;
-        let idle_max = usize::try_from(common.max_in_flight).unwrap_or(usize::MAX);
-        let pool = Pool::new(connector, form.target().clone(), idle_max);
-        let receipts = self.receipts(common)?;
-        Ok(Arc::new(Http { pool, form, timeout: common.timeout, receipts }))
+        let line = Line::new("url", form.target(), site)?;
+        let receipts = self.receipts(site.common)?;
+        Ok(Arc::new(Http { line, form, receipts }))
     }
 }
 
@@ -129,65 +112,18 @@ impl Provider for Http {
 impl Http {
     async fn exchange(&self, submission: Submission<'_>) -> Outcome {
         let request = self.form.request(&submission);
-        let mut head = None;
-        let read = timeout(self.timeout, self.read(request, &mut head)).await;
-        match (head, read) {
+        match self.line.exchange(request, BODY_BYTES_MAX).await {
             // The head says that it was not accepted; the body could only say why.
-            (Some(head), read) if !head.status.is_success() => {
-                answer::refused(&head, &read.ok().and_then(Result::ok).unwrap_or_default())
+            Ok(refusal) if !refusal.head.status.is_success() => {
+                answer::refused(&refusal.head, &refusal.body.unwrap_or_default())
             }
-            (_, Ok(Ok(body))) => answer::accepted(&body, self.receipts.is_some()),
-            (_, Ok(Err(outcome))) => outcome,
-            (_, Err(_)) => answer::timed_out(self.timeout),
+            Ok(answer) => match answer.body {
+                Ok(body) => answer::accepted(&body, self.receipts.is_some()),
+                Err(outcome) => outcome,
+            },
+            Err(outcome) => outcome,
         }
     }
-
-    /// Makes the exchange; gives the answer's body, and its head as soon as it is there.
-    async fn read(
-        &self,
-        request: Request<Full<Bytes>>,
-        head: &mut Option<Parts>,
-    ) -> Result<Bytes, Outcome> {
-        let taken = self.pool.take().await;
-        let mut connection = taken.map_err(|error| answer::unreachable(&error))?;
-        let sent = connection.send(request).await;
-        let (parts, body) = sent.map_err(|error| unanswered(&error))?.into_parts();
-        *head = Some(parts);
-        let body = connection.during(answer::read(body)).await;
-        let body = body.map_err(|error| answer::broken(&error))?;
-        self.pool.put(connection);
-        Ok(body)
-    }
-}
-
-/// A request that hyper took back was never written.
-fn unanswered(error: &hyper::Error) -> Outcome {
-    if error.is_canceled() { answer::unreachable(error) } else { answer::broken(error) }
-}
-
-fn connector(
-    common: &CommonSettings,
-    https: bool,
-) -> Result<HttpsConnector<HttpConnector>, InvalidSettings> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(common.timeout.min(CONNECT_MAX)));
-    let tls = tls(https).map_err(|error| InvalidSettings::new("url", error.to_string()))?;
-    let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-    Ok(builder.enable_http1().wrap_connector(tcp))
-}
-
-/// Trusts what the machine trusts. A provider without TLS needs no machine that trusts anyone.
-fn tls(https: bool) -> Result<ClientConfig, rustls::Error> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?;
-    let builder = if https {
-        builder.try_with_platform_verifier()?
-    } else {
-        builder.with_root_certificates(rustls::RootCertStore::empty())
-    };
-    Ok(builder.with_no_client_auth())
 }
 
 /// The URL as an operator may see it: a query often holds a key.

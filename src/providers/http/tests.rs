@@ -1,6 +1,6 @@
 //! The provider against real sockets, answer by answer.
 
-use std::io;
+use std::{io, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,6 +14,7 @@ use crate::domain::{
     outcome::SendError,
     time::UnixMs,
 };
+use crate::providers::CommonSettings;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(150);
@@ -219,9 +220,9 @@ async fn an_answer_is_read_up_to_a_bound() {
         answer.resize(answer.len() + bytes, b' ');
         Server::start(Act::Answer(answer))
     };
-    let longest = sized(answer::BODY_BYTES_MAX).await;
+    let longest = sized(BODY_BYTES_MAX).await;
     assert_eq!(longest.outcome().await, accepted(None));
-    let longer = sized(answer::BODY_BYTES_MAX + 1).await;
+    let longer = sized(BODY_BYTES_MAX + 1).await;
     let error = unknown(longer.outcome().await);
     assert_eq!(error.code, "provider_broken_answer");
     assert!(error.detail.contains("too long"), "{}", error.detail);
