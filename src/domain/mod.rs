@@ -29,4 +29,5 @@ pub mod signing_key;
 pub mod state_byte;
 pub mod template;
 pub mod time;
+pub mod twilio_signature;
 pub mod units;
