@@ -9,6 +9,7 @@ pub mod http;
 pub mod mock;
 pub mod registry;
 mod signed;
+pub mod twilio;
 
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ use crate::domain::{
 
 /// A way for messages to leave.
 pub trait Provider: Send + Sync {
-    /// Submits one message and says what came of it, within the provider's time-out. May be called
-    /// any number of times at once.
+    /// Submits one message and says what came of it, within the provider's time-out; where it looks a lost
+    /// answer up, within twice that and a second. May be called any number of times at once.
     ///
     /// The future may be dropped at any moment: then the message may or may not have been
     /// accepted. Calling again with the same [`Submission::id`] must be as safe as the provider

@@ -9,11 +9,16 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use config::{ConfigError, Value, ValueKind};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned, ser};
 
-use super::{CommonSettings, Provider, http::HttpSettings, mock::MockSettings};
+use super::{
+    CommonSettings, Provider, http::HttpSettings, mock::MockSettings, twilio::TwilioSettings,
+};
 
 /// Every kind there is.
-const KINDS: [Registration; 2] =
-    [Registration::of::<MockSettings>(), Registration::of::<HttpSettings>()];
+const KINDS: [Registration; 3] = [
+    Registration::of::<MockSettings>(),
+    Registration::of::<HttpSettings>(),
+    Registration::of::<TwilioSettings>(),
+];
 
 /// The keys every kind has, besides `kind`.
 const COMMON_KEYS: [&str; 8] = [
@@ -338,7 +343,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         let cases = [
             ("", "`kind` is missing"),
-            ("kind = \"smoke\"", "unknown kind \"smoke\"; it is one of mock, http"),
+            ("kind = \"smoke\"", "unknown kind \"smoke\"; it is one of mock, http, twilio"),
             ("kind = \"mock\"\nratee = \"1/s\"", "unknown key `ratee`; the kind `mock` has"),
             ("kind = \"mock\"\nurl = \"http://a.example\"", "unknown key `url`"),
             ("kind = \"http\"", "`url` is missing"),
@@ -403,10 +408,21 @@ mod tests {
         assert_eq!(keys(&shown), HttpSettings::KEYS.iter().copied().collect());
         let shown = MockSettings::default().shown().unwrap();
         assert_eq!(keys(&shown), MockSettings::KEYS.iter().copied().collect());
+        let twilio = r#"
+            kind = "twilio"
+            account_sid = "AC"
+            auth_token = "hush"
+            api_key_sid = "SK"
+            api_key_secret = "hush"
+            messaging_service_sid = "MG"
+        "#;
+        let shown = read(twilio).unwrap().kind.shown().unwrap();
+        assert_eq!(keys(&shown), TwilioSettings::KEYS.iter().copied().collect());
         let common = CommonSettings {
             receipts: Some(true),
             rate: "1/s".parse().ok(),
             from: Some("+15550001111".into()),
+            receipts: Some(true),
             price_per_segment: "0.0079 USD".parse().ok(),
             ..CommonSettings::default()
         };

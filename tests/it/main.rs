@@ -40,4 +40,5 @@ mod slow;
 mod store;
 mod texts;
 mod tls;
+mod twilio;
 mod watching;

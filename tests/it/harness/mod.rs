@@ -19,6 +19,7 @@ mod redis;
 mod ringback;
 mod sentinels;
 mod stranger;
+mod twilio;
 mod watched;
 
 use std::{
@@ -48,6 +49,7 @@ pub(crate) use self::{
     ringback::{Ringback, Setup, command, variable},
     sentinels::{SENTINEL_PASSWORD, Sentinels},
     stranger::Stranger,
+    twilio::{ACCOUNT, API_KEY, API_SECRET, Create, TOKEN, Twilio},
     watched::Watched,
 };
 
