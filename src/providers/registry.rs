@@ -174,9 +174,9 @@ fn judge(common: &CommonSettings) -> Result<(), InvalidSettings> {
 
 // === impl Site ===
 
+#[cfg(test)]
 impl<'a> Site<'a> {
     /// A provider called `test`, of an API that is here.
-    #[cfg(test)]
     pub(super) fn of(common: &'a CommonSettings) -> Self {
         Self { name: "test", common, public_url: "http://127.0.0.1:8080" }
     }

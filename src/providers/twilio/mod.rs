@@ -2,20 +2,20 @@
 //!
 //! Twilio knows no idempotency key, so a submission that left and got no answer can't simply be repeated.
 //! It is looked up once: in the account's list of messages to the recipient. That list shows neither
-//! our id nor the `StatusCallback` that carries it (the OpenAPI document's `api.v2010.account.message` has
-//! no field for either), so a message can only be known again by what it says. One is taken for ours if it
+//! our id nor the `StatusCallback` that carries it (`api.v2010.account.message` in Twilio's document has no
+//! field for either), so a message can only be known again by what it says. One is taken for ours if it
 //! has the same recipient, sender and text, was created while this exchange went on (by Twilio's clock, a
 //! few seconds more or less), is the only such one in the list, and this process had no other message with
 //! the same three within half a minute. Else the outcome stays unknown. What this can't see:
 //!
-//! - another process or program that sends the same words to the same recipient from the same sender of the
-//!   same account in the same seconds: its message may be taken for this one's;
+//! - another process, program or provider that sends the same words to the same recipient from the same
+//!   sender of the same account in the same seconds: its message may be taken for this one's;
 //! - a message that Twilio creates after the look, or shows with another text than it was given (a
 //!   service's smart encoding, the words put before a trial account's messages): it stays unknown.
 //!
 //! That nothing is found never proves that nothing was accepted.
 //!
-//! Source: Twilio's OpenAPI document (`twilio_api_v2010.json`) and its reference of errors.
+//! Source: Twilio's `OpenAPI` document (`twilio_api_v2010.json`) and its reference of errors.
 
 mod answer;
 mod errors;
