@@ -422,7 +422,6 @@ mod tests {
             receipts: Some(true),
             rate: "1/s".parse().ok(),
             from: Some("+15550001111".into()),
-            receipts: Some(true),
             price_per_segment: "0.0079 USD".parse().ok(),
             ..CommonSettings::default()
         };
