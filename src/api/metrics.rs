@@ -102,6 +102,7 @@ impl Figures {
         let queued = stats.open.saturating_sub(stats.sending);
         self.messages.get_or_create(&with_state("queued")).set(gauge(queued));
         self.messages.get_or_create(&with_state("sending")).set(gauge(stats.sending));
+        self.messages.get_or_create(&with_state("awaiting_receipt")).set(gauge(stats.awaiting));
         for (state, messages) in &stats.ended {
             self.ended.get_or_create(&with_state(state.word())).inc_by(*messages);
         }
@@ -165,6 +166,7 @@ mod tests {
         let carrier = ProviderStats {
             open: 7,
             sending: 2,
+            awaiting: 3,
             ended: BTreeMap::from([(FinalState::Sent, 90)]),
             oldest_queued: Some(UnixMs(1_000)),
             paused_ms: 1_500,
@@ -180,6 +182,7 @@ mod tests {
         for line in [
             r#"ringback_messages{provider="carrier",state="queued"} 5"#,
             r#"ringback_messages{provider="carrier",state="sending"} 2"#,
+            r#"ringback_messages{provider="carrier",state="awaiting_receipt"} 3"#,
             r#"ringback_messages_ended_total{provider="carrier",state="sent"} 90"#,
             r#"ringback_oldest_queued_age_seconds{provider="carrier"} 2.5"#,
             r#"ringback_provider_paused_seconds{provider="carrier"} 1.5"#,

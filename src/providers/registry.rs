@@ -39,6 +39,9 @@ const MAX_IN_FLIGHT_MAX: u32 = 100_000;
 const TIMEOUT_MAX: Duration = Duration::from_hours(1);
 const WAIT_MAX: Duration = Duration::from_hours(30 * 24);
 
+/// The longest time that receipts are waited for.
+const RECEIPT_TIMEOUT_MAX: Duration = Duration::from_hours(31 * 24);
+
 /// A provider's table in the configuration.
 ///
 /// Written back, it is what an operator may see: secret values are masked.
@@ -158,6 +161,9 @@ fn judge(common: &CommonSettings) -> Result<(), InvalidSettings> {
     }
     if common.timeout.is_zero() || common.timeout > TIMEOUT_MAX {
         return Err(InvalidSettings::new("timeout", "give a duration above 0, at most 1h"));
+    }
+    if common.receipt_timeout > RECEIPT_TIMEOUT_MAX {
+        return Err(InvalidSettings::new("receipt_timeout", "give a duration of at most 31d"));
     }
     if common.retry.attempts == 0 {
         return Err(InvalidSettings::new("retry.attempts", "give a number of at least 1"));
@@ -375,6 +381,11 @@ mod tests {
             ("kind = \"mock\"\ntimeout = \"2h\"", "providers.carrier.timeout: "),
             ("kind = \"mock\"\nretry = { longest = \"31d\" }", "providers.carrier.retry.longest: "),
             ("kind = \"mock\"\nretry = { attempts = 0 }", "providers.carrier.retry.attempts: "),
+            ("kind = \"mock\"\nreceipt_timeout = \"32d\"", "providers.carrier.receipt_timeout: "),
+            (
+                "kind = \"http\"\nurl = \"http://a.example\"\nreceipts = true",
+                "providers.carrier.receipt_secret: ",
+            ),
             ("kind = \"mock\"\nfailure_ratio = 1.5", "providers.carrier.failure_ratio: "),
             ("kind = \"http\"\nurl = \"ftp://a.example\"", "providers.carrier.url: "),
         ];

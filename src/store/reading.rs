@@ -212,6 +212,8 @@ pub struct ProviderStats {
     pub open: u64,
     /// Those of them in workers' hands.
     pub sending: u64,
+    /// Messages that were handed over and wait for their receipts.
+    pub awaiting: u64,
     /// Messages that became final since the store was made, by state.
     pub ended: BTreeMap<FinalState, u64>,
     /// When the oldest batch that waits in the ring was created.

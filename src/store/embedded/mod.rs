@@ -98,7 +98,7 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
-/// The five ports on one folder. The writer ends last of those who use the file: it frees the
+/// All ports on one folder. The writer ends last of those who use the file: it frees the
 /// folder.
 struct EmbeddedStore {
     readers: Readers,

@@ -195,13 +195,14 @@ fn stats(db: &Connection, providers: Vec<String>) -> rusqlite::Result<Stats> {
 
 fn provider(db: &Connection, name: &str) -> rusqlite::Result<ProviderStats> {
     let sql = "SELECT open, sending, ended_1, ended_2, ended_3, ended_4, ended_5, ended_6, ended_7, \
-               stopped FROM provider WHERE name = ?1";
+               stopped, awaiting FROM provider WHERE name = ?1";
     let mut rows = db.prepare_cached(sql)?;
     let found = rows.query_row([name], |row| {
         let mut figures = ProviderStats {
             open: columns::count(row, 0)?,
             sending: columns::count(row, 1)?,
             stopped: row.get(9)?,
+            awaiting: columns::count(row, 10)?,
             ..ProviderStats::default()
         };
         for (column, state) in (2..).zip(FinalState::ALL) {

@@ -17,6 +17,7 @@ use crate::{
         batch::{Batch, CallbackState, Priority},
         ids::{BatchId, EventId},
         message::{FinalState, MessageState},
+        state_byte::StateByte,
         time::{UnixMs, millis},
     },
     store::{
@@ -239,6 +240,7 @@ fn add_sums(
 ) {
     figures.open += codec::count(sums, &format!("{provider}:open"));
     figures.sending += codec::count(sums, &format!("{provider}:sending"));
+    figures.awaiting += codec::count(sums, &format!("{provider}:{}", StateByte::AWAITING.0));
     for state in FinalState::ALL {
         *figures.ended.entry(state).or_default() +=
             codec::count(sums, &format!("{provider}:{}", state as u8));
