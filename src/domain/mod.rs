@@ -14,6 +14,7 @@ pub mod event;
 pub mod ids;
 pub(crate) mod list;
 pub mod message;
+pub mod number;
 pub mod outcome;
 pub mod past;
 pub mod price;

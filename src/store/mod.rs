@@ -1,7 +1,8 @@
 //! The port to the store, in small traits: one for each role that uses it.
 //!
 //! [`Intake`] is what the API writes, [`Reading`] what it reads, [`Dispatch`] is the workers', and
-//! [`Callbacks`] the notifiers', [`Receipts`] is what carriers say, [`Audit`] what operators ask. No trait knows a driver. Every operation is one atomic step of
+//! [`Callbacks`] the notifiers', [`Receipts`] is what carriers say, [`Audit`] what operators ask, [`Suppressions`] who gets nothing. No trait knows a
+//! driver. Every operation is one atomic step of
 //! the store, and may be repeated: after a lost reply the same call changes nothing twice.
 //!
 //! The step that makes a batch's last message final also completes the batch and creates its one
@@ -23,6 +24,7 @@ mod receipts;
 pub mod redis;
 mod settings;
 mod stored;
+pub mod suppressions;
 
 use std::{sync::Arc, time::Duration};
 
@@ -53,6 +55,7 @@ pub use reading::{
 pub use receipts::{Heard, RECEIPT_TIMEOUT_MAX, RECEIPTS_MAX, Receipts, StoredReceipt};
 use settings::PURGE_AHEAD_MAX;
 pub use settings::{RETENTION_MAX, SentinelLogin, StoreSettings, StoreTls};
+pub use suppressions::{OptOuts, Suppressions};
 
 /// A store, whichever it is: all ports on one backend.
 #[derive(Clone)]
@@ -69,6 +72,8 @@ pub struct Store {
     pub receipts: Arc<dyn Receipts>,
     /// What operators ask.
     pub audit: Arc<dyn Audit>,
+    /// Who gets nothing.
+    pub optouts: OptOuts,
     /// What rings when there is something to do.
     pub doorbell: Doorbell,
 }

@@ -34,6 +34,7 @@ mod receipts;
 mod replay;
 mod settle;
 mod step;
+mod suppressions;
 mod sweep;
 mod syncer;
 mod take;
@@ -50,7 +51,7 @@ use secrecy::ExposeSecret;
 use self::audit::Auditor;
 pub use self::audit::auditor;
 use self::{health::Health, lock::Lock, rates::Rates, readers::Readers, writer::Writer};
-use super::{Doorbell, Store, StoreError, StoreRules, StoreSettings};
+use super::{Doorbell, OptOuts, Store, StoreError, StoreRules, StoreSettings};
 use crate::clock::Clock;
 
 /// What `store.url` begins with; the folder follows.
@@ -156,6 +157,7 @@ pub async fn open(settings: &StoreSettings, rules: StoreRules) -> Result<Store, 
         dispatch: Arc::clone(&opened) as _,
         audit: Arc::new(Auditor::of(&opened, file)),
         receipts: Arc::clone(&opened) as _,
+        optouts: OptOuts::new(Arc::clone(&opened) as _),
         callbacks: opened,
         doorbell,
     })

@@ -227,7 +227,8 @@ fn provider(db: &Connection, name: &str) -> rusqlite::Result<ProviderStats> {
     Ok(figures)
 }
 
-fn tally(db: &Connection, name: &str) -> rusqlite::Result<u64> {
+/// One of the sums, 0 if there is none.
+pub(super) fn tally(db: &Connection, name: &str) -> rusqlite::Result<u64> {
     number(db, "SELECT sum(value) FROM tally WHERE name = ?1", params![name])
 }
 

@@ -35,6 +35,9 @@
 //! | `P unfinished:<account>` | set | the account's batches that are not over |
 //! | `P purge` | zset | batches by when they are erased, ms |
 //! | `P list:<account>` | zset | the account's batches, all with score 0: in the order of their ids |
+//! | `P off:<account>:<bucket>` | set | numbers that get nothing from the account, see `suppressions.rs` |
+//! | `P off:<account>:map` | string | a bit for each such bucket that is not empty |
+//! | `P off:<account>:count` | number | how many numbers are in these buckets |
 //! | `P i:<account>:<key>` | string | the batch an idempotency key belongs to |
 //! | `P stats` | hash | `<provider>:<state byte>`, `<provider>:open`, … : sums for the metrics |
 //! | `B` | hash | the batch: `spec`, `state`, counts `n1`…`n8`, `open`, `cursor`, `clock` of its own rate, µs, … |
@@ -155,6 +158,21 @@ impl PartitionKeys {
 
     pub(super) fn unfinished(&self, account: &str) -> String {
         format!("{}unfinished:{account}", self.0)
+    }
+
+    /// A bucket of an account's suppressed numbers.
+    pub(super) fn suppressed(&self, account: &str, bucket: u16) -> String {
+        format!("{}off:{account}:{bucket}", self.0)
+    }
+
+    /// Which of these buckets are not empty.
+    pub(super) fn suppressed_map(&self, account: &str) -> String {
+        format!("{}off:{account}:map", self.0)
+    }
+
+    /// How many numbers are in these buckets.
+    pub(super) fn suppressed_count(&self, account: &str) -> String {
+        format!("{}off:{account}:count", self.0)
     }
 
     pub(super) fn due(&self) -> String {

@@ -21,6 +21,7 @@ mod receipts;
 mod scripts;
 mod servers;
 mod slots;
+mod suppressions;
 
 use std::{
     sync::{Arc, atomic::AtomicUsize},
@@ -38,7 +39,7 @@ use self::{
     place::{Form, Place},
     servers::Servers,
 };
-use super::{Doorbell, Store, StoreError, StoreRules, StoreSettings};
+use super::{Doorbell, OptOuts, Store, StoreError, StoreRules, StoreSettings};
 use crate::domain::{ids::PARTITIONS_MAX, time::millis};
 
 /// What the stored records look like. A store of another schema is refused.
@@ -156,6 +157,7 @@ pub async fn connect(settings: &StoreSettings, rules: StoreRules) -> Result<Stor
         audit: Arc::clone(&reading) as _,
         reading,
         dispatch: role(),
+        optouts: OptOuts::new(role()),
         callbacks: role(),
         receipts: role(),
         doorbell,

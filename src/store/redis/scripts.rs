@@ -83,6 +83,9 @@ scripts! {
     STOP: "", "stop";
     COUNT: "", "count";
     UNCOUNT: "", "uncount";
+    SUPPRESS: "", "suppress";
+    RESTORE: "", "restore";
+    SUPPRESSED: "", "suppressed";
 }
 
 #[cfg(test)]
@@ -119,6 +122,6 @@ mod tests {
             .filter(|(_, source)| source.starts_with("#!lua\n"))
             .map(|(name, _)| *name)
             .collect();
-        assert_eq!(refusing, ["open", "append", "seal", "amend", "order", "count"]);
+        assert_eq!(refusing, ["open", "append", "seal", "amend", "order", "count", "suppress"]);
     }
 }

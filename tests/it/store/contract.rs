@@ -12,6 +12,7 @@ mod past;
 mod rates;
 mod reading;
 mod receipts;
+mod suppressions;
 mod wishes;
 
 use super::fixture::Fixture;
@@ -124,6 +125,12 @@ cases! {
             another_account_sees_nothing
             the_list_is_newest_first_and_pages
             messages_are_told_with_their_states
+        }
+        suppressions {
+            a_number_is_on_its_accounts_list_until_it_is_taken_off
+            a_list_is_told_in_pages_and_each_number_once
+            a_page_goes_on_where_a_number_was_taken_off
+            open_messages_to_numbers_on_the_list_are_found_in_a_chunk
         }
         callbacks {
             an_event_is_taken_once_and_recorded

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use ringback::{
-    domain::{ids::BatchId, message::FinalState, time::UnixMs},
+    domain::{ids::BatchId, message::FinalState, number::Number, time::UnixMs},
     store::{Draft, Release, Settled, Settlement},
 };
 
-use super::fixture::{Fixture, HOST, RULES, all_sent, callback_to, changes, settlement};
+use super::fixture::{ACCOUNT, Fixture, HOST, RULES, all_sent, callback_to, changes, settlement};
 use crate::harness::{Redis, StoreUrl};
 
 /// A server as a user without many rights sees it.
@@ -102,4 +102,30 @@ async fn what_was_taken_is_not_thrown_away_because_another_partition_fails() {
     redis.ask(&format!("DEL {broken}"));
     redis.ask(&format!("SET {broken} rubbish"));
     assert_eq!(on.take_one().await.batch.id, whole);
+}
+
+fn used_memory(redis: &Redis) -> u64 {
+    let info = redis.ask("INFO memory");
+    let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
+    line.and_then(|bytes| bytes.trim().parse().ok()).expect("used_memory")
+}
+
+#[tokio::test]
+async fn a_million_opt_outs_cost_twenty_bytes_each_at_most() {
+    const ENTRIES: u64 = 1_000_000;
+    let redis = Redis::start().await;
+    let on = Fixture::on(&redis).await;
+    // Numbers as they come: anywhere among those of a country, in no order.
+    let numbers = (0..ENTRIES).map(|nth| 12_000_000_000 + nth * 7_919_191 % 7_999_999_993);
+    let numbers: Vec<_> = numbers.filter_map(Number::of_digits).collect();
+    let before = used_memory(&redis);
+    let added = on.store.optouts.add(ACCOUNT, &numbers).await.expect("added");
+    assert_eq!(
+        (added, on.store.optouts.count(ACCOUNT).await.expect("a count")),
+        (ENTRIES, ENTRIES)
+    );
+    let bytes = used_memory(&redis) - before;
+    let hundredths = bytes * 100 / ENTRIES;
+    eprintln!("{}.{:02} bytes an entry", hundredths / 100, hundredths % 100);
+    assert!(bytes <= 20 * ENTRIES, "{bytes} bytes");
 }

@@ -7,7 +7,8 @@
 CREATE TABLE fact (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 INSERT INTO fact VALUES ('turn', 0);
 
--- Sums for the metrics, since the store was made.
+-- Sums for the metrics, since the store was made; and 'suppressed:<account>', how many numbers are on the
+-- account's list.
 CREATE TABLE tally (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
 -- Figures of a provider: messages accepted and not final, those of them in workers' hands, and
@@ -104,6 +105,12 @@ CREATE TABLE spec (batch INTEGER PRIMARY KEY, spec BLOB NOT NULL);
 -- How many recipients an account has had in the day that ends then.
 CREATE TABLE day (
   account TEXT PRIMARY KEY, recipients INTEGER NOT NULL, ends_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Numbers that get nothing from an account, as their digits.
+CREATE TABLE suppression (
+  account TEXT NOT NULL, number INTEGER NOT NULL,
+  PRIMARY KEY (account, number)
 ) WITHOUT ROWID;
 
 CREATE TABLE idempotency (
