@@ -6,7 +6,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     AppState, batches, callbacks, create, events, health, messages, metrics, openapi, pings,
-    providers, receipts, replays, watch, well_known,
+    providers, receipts, replays, suppressions, watch, well_known,
 };
 use crate::domain::scope::Scope;
 
@@ -45,7 +45,7 @@ pub(super) enum MetricsAt {
 
 /// The calls: those of [`described`], and those that [`unbuilt`](super::unbuilt) stands for. One that
 /// is missing here is refused.
-pub(super) static CALLS: [Call; 30] = [
+pub(super) static CALLS: [Call; 34] = [
     changes(Method::POST, "/v1/batches", Scope::Submit, "submit a batch"),
     reads(Method::GET, "/v1/batches"),
     reads(Method::GET, "/v1/batches/{id}"),
@@ -64,6 +64,10 @@ pub(super) static CALLS: [Call; 30] = [
     changes(Method::POST, "/v1/callbacks/replay", Scope::Submit, "replay callbacks"),
     changes(Method::POST, "/v1/callbacks/test", Scope::Submit, "try a receiver out"),
     reads(Method::GET, "/v1/events"),
+    reads(Method::GET, "/v1/suppressions"),
+    changes(Method::POST, "/v1/suppressions", Scope::Submit, "opt numbers out"),
+    reads(Method::GET, "/v1/suppressions/{number}"),
+    changes(Method::DELETE, "/v1/suppressions/{number}", Scope::Submit, "opt a number in"),
     reads(Method::GET, "/v1/providers"),
     changes(Method::POST, "/v1/providers/{name}/pause", Scope::Admin, "stop a provider"),
     changes(Method::POST, "/v1/providers/{name}/resume", Scope::Admin, "resume a provider"),
@@ -97,6 +101,8 @@ pub(super) fn described(metrics_at: MetricsAt) -> OpenApiRouter<AppState> {
         .routes(routes!(replays::replay_many))
         .routes(routes!(pings::test))
         .routes(routes!(events::feed))
+        .routes(routes!(suppressions::list, suppressions::add))
+        .routes(routes!(suppressions::get, suppressions::remove))
         .routes(routes!(providers::list))
         .routes(routes!(providers::pause))
         .routes(routes!(providers::resume))

@@ -217,6 +217,11 @@ impl App {
         }
     }
 
+    /// The longest body of any size that the account may send, in bytes.
+    pub(super) fn body_bytes_max(&self, account: &Account) -> u64 {
+        self.settings_of(account).and_then(|of| of.body_bytes_max).unwrap_or(u64::MAX)
+    }
+
     fn settings_of(&self, account: &Account) -> Option<Arc<AccountSettings>> {
         self.api.accounts.settings_of(account)
     }

@@ -40,6 +40,7 @@ mod results;
 mod server;
 mod settings;
 mod submission;
+mod suppressions;
 mod tls;
 mod unbuilt;
 mod upload;

@@ -7,6 +7,7 @@ mod estimate;
 mod event;
 mod provider;
 mod submit;
+mod suppression;
 mod webhook;
 
 use std::num::NonZeroU8;
@@ -25,6 +26,7 @@ pub use submit::{
     AmendBatch, BatchForm, CallbackAuth, Duplicates, Hidden, OnInvalid, QuietHours, RecipientInput,
     RecipientObject, RetryBatch, SubmitBatch, VariableValue,
 };
+pub use suppression::{InvalidLine, SuppressNumbers, Suppressed, Suppression, SuppressionList};
 pub use webhook::{
     BatchEvent, BatchEventData, EventMessage, MessageEvent, MessageEventData, Ping, PingData,
 };

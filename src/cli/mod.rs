@@ -21,6 +21,7 @@ mod remote;
 mod secret;
 mod send;
 mod serve;
+mod suppression;
 mod table;
 
 use std::{
@@ -67,6 +68,7 @@ enum Command {
     Audit(audit::Audit),
     Callback(callback::Callback),
     Provider(provider::Provider),
+    Suppression(suppression::Suppression),
     Config(config::Config),
     Key(key::Key),
     Secret(secret::Secret),
@@ -120,6 +122,7 @@ impl Cli {
             Command::Audit(audit) => audit.run(),
             Command::Callback(callback) => callback.run(),
             Command::Provider(provider) => provider.run(),
+            Command::Suppression(suppression) => suppression.run(),
             Command::Listen(listen) => listen.run(),
             Command::Config(config) => config.run(),
             Command::Key(key) => key.run(),

@@ -13,6 +13,7 @@ mod exchange;
 mod pages;
 mod providers;
 mod submit;
+mod suppressions;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -130,6 +131,10 @@ impl Client {
 
     fn get(&self, path: &str) -> RequestBuilder {
         self.http.get(format!("{}{path}", self.base)).timeout(ANSWER_TIME)
+    }
+
+    fn delete(&self, path: &str) -> RequestBuilder {
+        self.http.delete(format!("{}{path}", self.base)).timeout(ANSWER_TIME)
     }
 
     fn post(&self, path: &str) -> RequestBuilder {

@@ -141,15 +141,22 @@ impl Client {
         idempotency_key: Option<&str>,
     ) -> Result<Answer, ClientError> {
         let first = stream::iter([Ok(head_line(head)?)]);
-        let (upload, watch) = Upload::new(first.chain(lines), ANSWER_TIME);
-        let request = self
-            .http
-            .post(format!("{}{path}", self.base))
-            .header(CONTENT_TYPE, "application/x-ndjson")
-            .body(Body::wrap_stream(upload));
+        let request = self.http.post(format!("{}{path}", self.base));
+        let request = request.header(CONTENT_TYPE, "application/x-ndjson");
+        self.upload(with_key(request, idempotency_key), first.chain(lines)).await
+    }
+
+    /// Makes a request with a body of any length. There is no time limit on the whole, only on standing
+    /// still.
+    pub(super) async fn upload(
+        &self,
+        request: RequestBuilder,
+        body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<Answer, ClientError> {
+        let (upload, watch) = Upload::new(body, ANSWER_TIME);
         let response = tokio::select! {
             biased;
-            sent = with_key(request, idempotency_key).send() => {
+            sent = request.body(Body::wrap_stream(upload)).send() => {
                 sent.map_err(|error| broken_off(&watch, self.lost(&error)))?
             }
             () = watch.stands_still() => {

@@ -4,6 +4,7 @@
 pub(crate) mod csv;
 pub(crate) mod flaw;
 pub(crate) mod header;
+pub(crate) mod numbers;
 mod record;
 
 use self::flaw::ListError;

@@ -27,6 +27,7 @@ mod licences;
 mod listen;
 mod model;
 mod ndjson;
+mod optouts;
 mod packed;
 mod process;
 mod receipts;

@@ -47,8 +47,7 @@ impl Coming {
         let known: &[&str] = if form == Form::Table { &["settings"] } else { &[] };
         let query = Query::parse(&parts.uri, known)?;
         let server = &app.api.server;
-        let bytes_max =
-            app.settings_of(account).and_then(|of| of.body_bytes_max).unwrap_or(u64::MAX);
+        let bytes_max = app.body_bytes_max(account);
         let unpacked_bytes_max = server.unpacked_bytes_max.min(bytes_max);
         Ok(match form {
             Form::Whole => {

@@ -1,0 +1,143 @@
+//! Opt-outs: the list that an account keeps by the API, and what it does to messages.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Answer, Client, Kind, key_hash, on_each_store},
+    scene::{Scene, number},
+};
+
+on_each_store! {
+    a_list_is_kept_by_the_api
+    a_table_is_taken_line_by_line_and_given_back
+}
+
+const LIST: &str = "/v1/suppressions";
+
+async fn add(client: &Client, numbers: &[&str]) -> Answer {
+    let body = json!({"numbers": numbers}).to_string();
+    client.post(LIST, &[("content-type", "application/json")], body).await
+}
+
+async fn import(client: &Client, table: &str) -> Answer {
+    client.post(LIST, &[("content-type", "text/csv; charset=utf-8")], table.to_owned()).await
+}
+
+/// All numbers, page after page, sorted.
+async fn listed(client: &Client, limit: usize) -> Vec<String> {
+    let (mut numbers, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = client.get(&format!("{LIST}?limit={limit}{cursor}")).await.json();
+        let found = page["numbers"].as_array().unwrap().iter();
+        numbers.extend(found.map(|number| number.as_str().unwrap().to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    numbers.sort();
+    numbers
+}
+
+fn is_refused(answer: &Answer, status: u16, code: &str) -> bool {
+    (answer.status, &answer.json()["code"]) == (status, &json!(code))
+}
+
+async fn a_list_is_kept_by_the_api(on: Kind) {
+    let scene = Scene::start_on(on).await;
+    let client = &scene.client;
+    let empty = client.get(LIST).await.json();
+    assert_eq!(empty, json!({"numbers": [], "count": 0, "next_cursor": null}));
+    let added = add(client, &["+15551230001", "+15551230002", "+15551230001"]).await;
+    let expected = json!({"added": 2, "already_there": 1, "invalid": 0, "invalid_lines": []});
+    assert_eq!((added.status, added.json()), (200, expected));
+    assert_eq!(add(client, &["+15551230002", "+15551230003"]).await.json()["already_there"], 1);
+    assert_eq!(client.get(&format!("{LIST}?limit=1")).await.json()["count"], 3);
+    let three = ["+15551230001", "+15551230002", "+15551230003"];
+    assert_eq!(listed(client, 1).await, three);
+    assert_eq!(listed(client, 100).await, three);
+    for path in ["/v1/suppressions/+15551230001", "/v1/suppressions/%2B15551230001"] {
+        let found = client.get(path).await;
+        assert_eq!((found.status, found.json()), (200, json!({"number": "+15551230001"})));
+    }
+    for path in ["+15551230009", "15551230001", "nobody", "+15551230001/x"] {
+        let answer = client.get(&format!("{LIST}/{path}")).await;
+        assert!(is_refused(&answer, 404, "not_found"), "{path}: {}", answer.text);
+    }
+    for _ in 0..2 {
+        assert_eq!(client.delete("/v1/suppressions/+15551230001").await.status, 204);
+    }
+    assert_eq!(listed(client, 100).await, three[1..]);
+    let refused = add(client, &["+15551230004", "15551230005", ""]).await;
+    assert!(is_refused(&refused, 422, "invalid_request"), "{}", refused.text);
+    let pointers: Vec<_> =
+        refused.json()["errors"].as_array().unwrap().iter().map(|e| e["pointer"].clone()).collect();
+    assert_eq!(pointers, ["/numbers/1", "/numbers/2"]);
+    assert_eq!(client.get(LIST).await.json()["count"], 2, "nothing is added then");
+    let typed = client.post(LIST, &[("content-type", "text/plain")], "+15551230001").await;
+    assert!(is_refused(&typed, 415, "unsupported_media_type"), "{}", typed.text);
+    for query in ["limit=0", "cursor=x", "state=sent"] {
+        let answer = client.get(&format!("{LIST}?{query}")).await;
+        assert!(is_refused(&answer, 422, "invalid_request"), "{query}: {}", answer.text);
+    }
+}
+
+async fn a_table_is_taken_line_by_line_and_given_back(on: Kind) {
+    const LINES: usize = 30_000;
+    let scene = Scene::start_on(on).await;
+    let client = &scene.client;
+    let mut table = "\u{feff}name,to\r\n".to_owned();
+    for index in 0..LINES {
+        let to = if index % 200 == 7 { "none".to_owned() } else { number(index) };
+        write!(table, "\"A, {index}\",{to}\r\n").unwrap();
+    }
+    let added = import(client, &table).await;
+    let expected = LINES - LINES / 200;
+    let said = added.json();
+    assert_eq!(
+        (added.status, &said["added"], &said["invalid"]),
+        (200, &json!(expected), &json!(150))
+    );
+    let lines = said["invalid_lines"].as_array().unwrap();
+    assert_eq!((lines.len(), &lines[0]["line"], &lines[1]["line"]), (100, &json!(9), &json!(209)));
+    let again = import(client, &table).await.json();
+    assert_eq!((&again["added"], &again["already_there"]), (&json!(0), &json!(expected)));
+
+    let export = client.get_with(LIST, &[("accept", "text/csv")]).await;
+    assert!(export.header("content-type").starts_with("text/csv"));
+    let (header, rest) = export.text.split_once("\r\n").unwrap();
+    let mut numbers: Vec<_> = rest.lines().map(str::to_owned).collect();
+    numbers.sort();
+    assert_eq!((header, numbers.len()), ("number", expected));
+    assert_eq!(numbers, listed(client, 1_000).await);
+    let lines = client.get_with(LIST, &[("accept", "application/x-ndjson")]).await;
+    assert_eq!(lines.text.lines().count(), expected);
+    assert!(serde_json::from_str::<Value>(lines.text.lines().next().unwrap()).unwrap().is_string());
+    // What was given is taken.
+    let back = import(client, &export.text).await.json();
+    assert_eq!((&back["already_there"], &back["invalid"]), (&json!(expected), &json!(0)));
+
+    for table in ["", "phone\n+15551230001\n"] {
+        let refused = import(client, table).await;
+        assert!(is_refused(&refused, 422, "invalid_csv"), "{}", refused.text);
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_its_accounts_alone() {
+    let account = |name: &str| {
+        format!("[accounts.{name}]\napi_key_hashes = [\"{}\"]\n", key_hash(&format!("{name}-key")))
+    };
+    let file = [account("acme"), account("zeta")].concat();
+    let scene = Scene::start_with(|setup| setup.file(&file)).await;
+    let key = |name: &str| scene.client.with_key(&format!("{name}-key"));
+    let (acme, zeta) = (key("acme"), key("zeta"));
+    assert_eq!(add(&acme, &["+15551230001"]).await.status, 200);
+    assert_eq!(zeta.get("/v1/suppressions/+15551230001").await.status, 404);
+    assert_eq!(zeta.get(LIST).await.json()["count"], 0);
+    assert_eq!(zeta.delete("/v1/suppressions/+15551230001").await.status, 204);
+    assert_eq!(acme.get("/v1/suppressions/+15551230001").await.status, 200);
+    assert!(!scene.ringback.log().contains("5551230001"), "a number is in the log");
+}
