@@ -35,6 +35,7 @@ use super::{
     problem::Problem,
     settings::AccountSettings,
     submission::{LINE_BYTES_MAX, Refusal, Rules},
+    upload::{self, Opening},
 };
 use crate::{
     domain::{
@@ -42,7 +43,7 @@ use crate::{
         ids::BatchId,
         message::FinalState,
     },
-    store::{Draft, IdempotencyKey},
+    store::{Draft, IdempotencyKey, Store},
 };
 
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -59,6 +60,7 @@ struct Sealed {
     draft: Draft,
     messages: u32,
     invalid: u32,
+    opted_out: u32,
     skipped: u64,
 }
 
@@ -183,10 +185,10 @@ pub(super) async fn retry(
 async fn answer(app: &App, account: &Account, received: Received) -> Result<Response, Problem> {
     match received {
         Received::New(sealed) => {
-            let Sealed { ref draft, messages, invalid, skipped } = *sealed;
+            let Sealed { ref draft, messages, invalid, opted_out, skipped } = *sealed;
             tracing::info!(
                 batch.id = %draft.id, account = &*account.0, provider.name = draft.spec.provider,
-                messages, invalid, skipped, "batch accepted"
+                messages, invalid, opted_out, skipped, "batch accepted"
             );
             Ok(accepted(app, account, *sealed).await)
         }
@@ -231,6 +233,12 @@ impl App {
         self.settings_of(account)?.daily_recipients_max
     }
 
+    /// Opens the upload of a batch.
+    async fn open(&self, draft: &Draft, account: &Account) -> Result<Opening, Problem> {
+        let Store { intake, optouts, .. } = &self.api.store;
+        upload::open(intake, optouts, draft, self.daily_max(account)).await
+    }
+
     fn draft(&self, account: &Account, spec: BatchSpec, key: Option<String>) -> Draft {
         let partitions = u64::from(self.api.store.intake.partitions().max(1));
         // A key's partition follows from it, so that a repeat finds the first request.
@@ -262,9 +270,9 @@ async fn accepted(app: &App, account: &Account, sealed: Sealed) -> Response {
 }
 
 fn as_sealed(sealed: Sealed) -> Batch {
-    let Sealed { draft, messages, invalid, skipped } = sealed;
+    let Sealed { draft, messages, invalid, opted_out, skipped } = sealed;
     let mut ended = FinalCounts::default();
-    ended.add(FinalState::Failed, invalid.into());
+    ended.add(FinalState::Failed, u64::from(invalid) + u64::from(opted_out));
     let waits = draft.spec.send_at.is_some_and(|at| at > draft.id.created_at());
     Batch {
         id: draft.id,

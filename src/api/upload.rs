@@ -9,7 +9,16 @@
 //! of it is sent and its idempotency key is free again. Only a lost reply to the seal leaves open
 //! whether the batch is accepted, and then the client is told so.
 
-use std::{future::Future, mem, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    mem,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::TryFutureExt;
 use http::StatusCode;
@@ -28,7 +37,7 @@ use super::{
 use crate::{
     crash,
     domain::{chunk::NewChunk, ids::BatchId},
-    store::{Draft, Intake, IntakeError, Opened, Seal, StoreError, Upload},
+    store::{Draft, Intake, IntakeError, Opened, OptOuts, Seal, StoreError, Upload},
 };
 
 /// The most chunks in one call.
@@ -76,6 +85,11 @@ pub(super) struct Uploading {
     chunks: u32,
     /// The calls under way. They end before the upload is abandoned.
     calls: JoinSet<Result<(), IntakeError>>,
+    /// Who gets nothing from the account.
+    optouts: OptOuts,
+    account: Arc<str>,
+    /// How many messages have ended because of that.
+    opted_out: Arc<AtomicU32>,
     /// When the lease is to be renewed, unless a call begins before.
     renew_at: Instant,
     /// How many recipients the account may have that day, if there is a limit.
@@ -90,12 +104,14 @@ struct Abandon {
     armed: bool,
 }
 
-/// Opens the upload of `draft`, whose account may have so many recipients a day.
+/// Opens the upload of `draft`, whose account may have so many recipients a day. What goes to those who
+/// have opted out ends on its way into the store.
 ///
 /// # Errors
 /// [`Problem`]: then nothing is open.
 pub(super) async fn open(
     intake: &Arc<dyn Intake>,
+    optouts: &OptOuts,
     draft: &Draft,
     daily_max: Option<u64>,
 ) -> Result<Opening, Problem> {
@@ -104,7 +120,8 @@ pub(super) async fn open(
     match repeated(|| intake.open(draft).err_into()).await.result.map_err(refused)? {
         Opened::New(upload) => {
             abandon.upload = upload;
-            let mut uploading = Uploading::new(abandon);
+            let account = draft.spec.account.as_str().into();
+            let mut uploading = Uploading::new(abandon, optouts.clone(), account);
             if let Some(daily_max) = daily_max {
                 let account = &draft.spec.account;
                 uploading.day = Some(DayLimit::look(&**intake, account, daily_max).await?);
@@ -138,10 +155,19 @@ impl Earlier {
 // === impl Uploading ===
 
 impl Uploading {
-    fn new(abandon: Abandon) -> Self {
-        let (group, calls) = (Vec::new(), JoinSet::new());
-        let renew_at = Instant::now() + RENEW_AFTER;
-        Self { group, group_bytes: 0, chunks: 0, calls, renew_at, day: None, abandon }
+    fn new(abandon: Abandon, optouts: OptOuts, account: Arc<str>) -> Self {
+        Self {
+            group: Vec::new(),
+            group_bytes: 0,
+            chunks: 0,
+            calls: JoinSet::new(),
+            optouts,
+            account,
+            opted_out: Arc::default(),
+            renew_at: Instant::now() + RENEW_AFTER,
+            day: None,
+            abandon,
+        }
     }
 
     /// Takes the next chunks. Waits while the store has enough to do.
@@ -188,11 +214,12 @@ impl Uploading {
     }
 
     /// Seals the upload of a body that hashes to `body_hash`, of which `skipped` recipients were left
-    /// out: then the batch is accepted.
+    /// out: then the batch is accepted. Gives how many of its messages have failed since their recipients
+    /// have opted out.
     ///
     /// # Errors
     /// [`Problem`]: then nothing is accepted, unless it is `outcome_unknown`.
-    pub(super) async fn seal(mut self, body_hash: Sha256, skipped: u64) -> Result<(), Problem> {
+    pub(super) async fn seal(mut self, body_hash: Sha256, skipped: u64) -> Result<u32, Problem> {
         if !self.group.is_empty() {
             self.append().await?;
         }
@@ -208,7 +235,7 @@ impl Uploading {
             Ok(()) => {
                 crash::point("sealed");
                 self.abandon.armed = false;
-                Ok(())
+                Ok(self.opted_out.load(Ordering::Relaxed))
             }
             Err(IntakeError::Store(error)) if tried.reply_lost => {
                 tracing::warn!(batch.id = %upload.id, %error, "whether a batch was accepted is unknown");
@@ -253,11 +280,17 @@ impl Uploading {
     }
 
     fn call(&mut self) {
-        let group = mem::take(&mut self.group);
+        let mut group = mem::take(&mut self.group);
         self.group_bytes = 0;
         self.renew_at = Instant::now() + RENEW_AFTER;
         let (intake, upload) = (Arc::clone(&self.abandon.intake), self.abandon.upload);
-        self.calls.spawn(async move { repeated(|| intake.append(&upload, &group)).await.result });
+        let (optouts, account) = (self.optouts.clone(), Arc::clone(&self.account));
+        let opted_out = Arc::clone(&self.opted_out);
+        self.calls.spawn(async move {
+            let ended = optouts.apply(&account, &mut group).await?;
+            opted_out.fetch_add(ended, Ordering::Relaxed);
+            repeated(|| intake.append(&upload, &group)).await.result
+        });
     }
 }
 
@@ -362,9 +395,10 @@ mod tests {
         domain::{
             batch::BatchSpec,
             chunk::{Chunker, Entry},
+            number::Number,
             time::UnixMs,
         },
-        store::{Day, ReplayError, ReplayOrder, WishError},
+        store::{Day, ReplayError, ReplayOrder, Suppressions, WishError},
     };
 
     /// An intake that answers as it is told, and writes down what it is asked.
@@ -376,6 +410,7 @@ mod tests {
         /// How the next seals end; well once there are none.
         seals: Mutex<VecDeque<IntakeError>>,
         appends_stall: bool,
+        lists_fail: bool,
         appends_fail: bool,
     }
 
@@ -389,6 +424,42 @@ mod tests {
             while !self.calls.lock().iter().any(|noted| noted == call) {
                 self.called.notified().await;
             }
+        }
+    }
+
+    /// Its one number on a list is +15551230009.
+    #[async_trait]
+    impl Suppressions for Scripted {
+        async fn add(&self, _account: &str, _numbers: &[Number]) -> Result<u64, StoreError> {
+            unreachable!("no upload adds an opt-out")
+        }
+
+        async fn remove(&self, _account: &str, _numbers: &[Number]) -> Result<u64, StoreError> {
+            unreachable!("no upload removes an opt-out")
+        }
+
+        async fn contains(
+            &self,
+            _account: &str,
+            numbers: &[Number],
+        ) -> Result<Vec<bool>, StoreError> {
+            Ok(numbers.iter().map(|number| number.digits() == 15_551_230_009).collect())
+        }
+
+        async fn list(
+            &self,
+            _account: &str,
+            _after: Option<Number>,
+            _limit: usize,
+        ) -> Result<(Vec<Number>, Option<Number>), StoreError> {
+            unreachable!("no upload lists opt-outs")
+        }
+
+        async fn count(&self, _account: &str) -> Result<u64, StoreError> {
+            if self.lists_fail {
+                return Err(StoreError::Unreachable("it is away".to_owned()));
+            }
+            Ok(1)
         }
     }
 
@@ -483,9 +554,13 @@ mod tests {
         }
     }
 
+    fn optouts(store: &Arc<Scripted>) -> OptOuts {
+        OptOuts::new(Arc::clone(store) as _)
+    }
+
     async fn opened(store: &Arc<Scripted>) -> Result<Opening, Problem> {
         let intake: Arc<dyn Intake> = Arc::clone(store) as _;
-        open(&intake, &draft(), None).await
+        open(&intake, &optouts(store), &draft(), None).await
     }
 
     /// Brings so many chunks in. Gives the earlier batch, if that was accepted before.
@@ -493,7 +568,7 @@ mod tests {
         match opened(store).await? {
             Opening::New(mut upload) => {
                 upload.take(chunks(count)).await?;
-                upload.seal([7; 32], 0).await.map(|()| None)
+                upload.seal([7; 32], 0).await.map(|_| None)
             }
             Opening::Earlier(earlier) => earlier.repeated_by([7; 32]).map(Some),
         }
@@ -617,7 +692,7 @@ mod tests {
         {
             let store = Arc::new(Scripted::default());
             let intake: Arc<dyn Intake> = Arc::clone(&store) as _;
-            let opening = open(&intake, &draft(), Some(daily_max)).await;
+            let opening = open(&intake, &optouts(&store), &draft(), Some(daily_max)).await;
             let Ok(Opening::New(mut upload)) = opening else { panic!() };
             assert!(upload.take(chunks(fine)).await.is_ok());
             let refused = upload.take(chunks(too_many)).await.unwrap_err().into_response();
@@ -625,6 +700,23 @@ mod tests {
             assert_eq!((refused.status().as_u16(), told), (status, after));
             assert_eq!(store.calls.lock().last().unwrap(), "abandon");
         }
+    }
+
+    #[tokio::test]
+    async fn who_has_opted_out_is_counted_and_nothing_is_accepted_while_that_is_not_known() {
+        let store = Arc::new(Scripted::default());
+        let Ok(Opening::New(mut upload)) = opened(&store).await else { panic!() };
+        let mut chunker = Chunker::new(2);
+        let to = |to| Entry { to, ..Entry::default() };
+        let chunks = ["+15551230009", "+15551230001", "+15551230009", "+15551230009"]
+            .map(|number| chunker.push(&to(number)));
+        assert!(upload.take(chunks.into_iter().flatten().collect()).await.is_ok());
+        assert!(matches!(upload.seal([7; 32], 0).await, Ok(3)));
+
+        let store = Arc::new(Scripted { lists_fail: true, ..Scripted::default() });
+        assert_eq!(code(uploaded(&store, 1).await).await, "store_unavailable");
+        store.until("abandon").await;
+        assert_eq!(*store.calls.lock(), ["open", "abandon"]);
     }
 
     #[tokio::test]

@@ -165,8 +165,20 @@ impl Claimer {
                 return Ok(());
             }
         };
+        let optouts = &self.lane.store.optouts;
+        let account = &job.spec.account;
+        let opted_out = match optouts.places(account, &claimed.states, &claimed.recipients).await {
+            Ok(opted_out) => opted_out,
+            // Nothing of the chunk is sent; the next claim finds it again.
+            Err(error) if error.is_passing() => return Err(error),
+            Err(error) => {
+                tracing::error!(batch.id = %id, %error, "a chunk is left to its lease");
+                return Ok(());
+            }
+        };
         let wait_max = self.lane.policy.wait_max().max(PAUSE_MAX);
-        let hold = Arc::new(Hold::new(claimed, job, sent_at, self.lane.lease, wait_max));
+        let lease = self.lane.lease;
+        let hold = Arc::new(Hold::new(claimed, job, sent_at, lease, wait_max, &opted_out));
         let messages = hold.size();
         tracing::info!(batch.id = %id, chunk = hold.chunk, messages, provider.name = self.lane.name, "chunk claimed");
         self.claimed += messages as u64;

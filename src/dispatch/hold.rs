@@ -90,17 +90,20 @@ pub(super) struct Hold {
 
 impl Hold {
     /// What was claimed, by a call sent at `claimed_at`, under a lease of `lease`. No message waits
-    /// for longer than `wait_max`: one that seems to was stored before the clock was stepped back.
+    /// for longer than `wait_max`: one that seems to was stored before the clock was stepped back. The places in `opted_out`, which are in
+    /// order, are not sent.
     pub(super) fn new(
         mut claimed: Claimed,
         job: Arc<Job>,
         claimed_at: Instant,
         lease: Duration,
         wait_max: Duration,
+        opted_out: &[u16],
     ) -> Self {
         let answered_at = Instant::now();
         let known = Known::new(std::mem::take(&mut claimed.waiting), &claimed.past);
-        let Sorted { mut ready, later, mut outbox } = Sorted::new(&claimed, &known, wait_max);
+        let Sorted { mut ready, later, mut outbox } =
+            Sorted::new(&claimed, &known, wait_max, opted_out);
         let times = send_times(&claimed, &job, claimed_at, answered_at);
         let places = claimed.times.map_or(usize::MAX, |times| times.messages as usize);
         outbox.given_back = places < ready.len();

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     hold::{Hold, Taken},
     lane::Shared,
+    optouts,
 };
 use crate::{
     crash,
@@ -118,6 +119,7 @@ impl Sender {
             crash::point("accepted");
         }
         self.obey(&outcome);
+        optouts::learn(&self.lane, &outcome, &job.spec.account, entry.to);
         Some(self.next_of(taken, outcome, began))
     }
 

@@ -82,6 +82,14 @@ impl NewChunk {
         u32::try_from(failed.count()).unwrap_or(u32::MAX)
     }
 
+    /// Ends an open message whose recipient has opted out; true if it was open.
+    pub fn opt_out(&mut self, place: u16) -> bool {
+        let Some(state @ 0) = self.states.get_mut(usize::from(place)) else { return false };
+        *state = FinalState::Failed as u8;
+        record::write_ended(&mut self.log, place, &unsent(SendError::opted_out()), 0);
+        true
+    }
+
     fn starting_at(number: u32, first: u32) -> Self {
         Self { number, first, states: Vec::new(), recipients: Vec::new(), log: Vec::new() }
     }
@@ -145,16 +153,16 @@ impl Chunker {
 impl NewChunk {
     fn push_invalid(&mut self, invalid: InvalidNumber) {
         let place = u16::try_from(self.states.len()).unwrap_or(u16::MAX);
-        let ended = Ended {
-            state: FinalState::Failed,
-            attempts: 0,
-            provider_message_id: None,
-            error: Some(SendError::permanent("invalid_number", invalid.to_string())),
-            receipt_follows: false,
-        };
+        let ended = unsent(SendError::permanent("invalid_number", invalid.to_string()));
         record::write_ended(&mut self.log, place, &ended, 0);
         self.states.push(FinalState::Failed as u8);
     }
+}
+
+/// How a message ends that is not even stored as open.
+fn unsent(error: SendError) -> Ended {
+    let (state, attempts) = (FinalState::Failed, 0);
+    Ended { state, attempts, provider_message_id: None, error: Some(error) }
 }
 
 /// Where each entry of packed `recipients` begins, in bytes, and where the last one ends. Reading
@@ -231,6 +239,22 @@ mod tests {
         assert_eq!(chunk.failed(), 1);
         let record = record::read(&chunk.log).next().unwrap();
         assert_eq!((record.place, record.error.unwrap().code), (1, "invalid_number"));
+    }
+
+    #[test]
+    fn who_has_opted_out_has_failed_before_the_chunk_is_stored() {
+        let mut chunker = Chunker::new(10);
+        for number in ["+15551230001", "nobody", "+15551230002"] {
+            chunker.push(&to(number));
+        }
+        let mut chunk = chunker.finish().unwrap();
+        assert!(chunk.opt_out(2));
+        assert!(!chunk.opt_out(1) && !chunk.opt_out(2) && !chunk.opt_out(3), "ended once");
+        assert_eq!((&chunk.states[..], chunk.failed()), (&[0, 4, 4][..], 2));
+        let records: Vec<_> = record::read(&chunk.log).collect();
+        let codes =
+            records.iter().map(|record| (record.place, record.error.as_ref().unwrap().code));
+        assert_eq!(codes.collect::<Vec<_>>(), [(1, "invalid_number"), (2, "opted_out")]);
     }
 
     #[test]

@@ -279,6 +279,17 @@ impl Open {
         }
     }
 
+    /// The end of a message whose recipient has opted out before its next try.
+    #[must_use]
+    pub fn opted_out(self) -> Ended {
+        Ended {
+            state: self.closed_as(FinalState::Failed),
+            attempts: self.attempts,
+            provider_message_id: None,
+            error: Some(SendError::opted_out()),
+        }
+    }
+
     /// What follows if it may leave no more.
     #[must_use]
     pub fn expire(self) -> Next {

@@ -57,6 +57,9 @@ pub struct SendError {
     pub permanent: bool,
 }
 
+/// The code of a recipient who has opted out: no message leaves for them.
+pub const OPTED_OUT: &str = "opted_out";
+
 // === impl SendError ===
 
 impl SendError {
@@ -68,6 +71,12 @@ impl SendError {
     /// An error that stays.
     pub fn permanent(code: &'static str, detail: impl Into<String>) -> Self {
         Self { permanent: true, ..Self::passing(code, detail) }
+    }
+
+    /// The recipient is on the account's list of those who get nothing.
+    #[must_use]
+    pub fn opted_out() -> Self {
+        Self::permanent(OPTED_OUT, "the recipient has opted out")
     }
 
     /// The same error with the provider's own code.

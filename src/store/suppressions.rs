@@ -14,7 +14,11 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::StoreError;
-use crate::domain::{chunk, number::Number, recipient::Recipient};
+use crate::domain::{
+    chunk::{self, NewChunk},
+    number::Number,
+    recipient::Recipient,
+};
 
 /// A list that was empty, or was not, is taken to be so for this long. A process knows of its own changes
 /// at once.
@@ -169,6 +173,20 @@ impl OptOuts {
         }
         let found = self.contains(account, &numbers).await?;
         Ok(places.into_iter().zip(found).filter_map(|(place, is)| is.then_some(place)).collect())
+    }
+
+    /// Ends the open messages of new chunks that go to numbers on the account's list; gives how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn apply(&self, account: &str, chunks: &mut [NewChunk]) -> Result<u32, StoreError> {
+        let mut ended = 0;
+        for chunk in chunks {
+            for place in self.places(account, &chunk.states, &chunk.recipients).await? {
+                ended += u32::from(chunk.opt_out(place));
+            }
+        }
+        Ok(ended)
     }
 
     /// Whether the account's list is empty, or was so within [`LOOK_EVERY`].

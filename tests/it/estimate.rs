@@ -63,6 +63,7 @@ async fn an_estimate_tells_what_the_batch_comes_to(on: Kind) {
         "segments": 4,
         "encodings": {"gsm7": 2, "ucs2": 1},
         "invalid_recipients": {"count": 1, "indexes": [2]},
+        "opted_out_recipients": {"count": 0, "indexes": []},
         "duplicate_recipients": 2,
         "missing_variables": {"count": 1, "indexes": [3]},
         "too_long": {"count": 0, "indexes": []},

@@ -1,17 +1,21 @@
 //! Opt-outs: the list that an account keeps by the API, and what it does to messages.
 
+mod worker;
+
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, Client, Kind, key_hash, on_each_store},
-    scene::{Scene, number},
+    harness::{Answer, Client, Kind, PATIENCE, Ran, command, key_hash, on_each_store, run_to_end},
+    scene::{Scene, accepted, batch, counts, messages, number, numbers, these},
 };
 
 on_each_store! {
     a_list_is_kept_by_the_api
     a_table_is_taken_line_by_line_and_given_back
+    who_is_on_the_list_has_failed_by_the_answer
+    an_opt_out_holds_for_what_waits
 }
 
 const LIST: &str = "/v1/suppressions";
@@ -140,4 +144,97 @@ async fn a_list_is_its_accounts_alone() {
     assert_eq!(zeta.delete("/v1/suppressions/+15551230001").await.status, 204);
     assert_eq!(acme.get("/v1/suppressions/+15551230001").await.status, 200);
     assert!(!scene.ringback.log().contains("5551230001"), "a number is in the log");
+}
+
+async fn who_is_on_the_list_has_failed_by_the_answer(on: Kind) {
+    let scene = Scene::start_on(on).await;
+    let client = &scene.client;
+    let off = [number(1), number(3)];
+    assert_eq!(add(client, &[&off[0], &off[1]]).await.status, 200);
+    let recipients = [numbers(0..3), vec!["nobody".to_owned(), number(3)]].concat();
+
+    let estimate = client.post("/v1/estimate", &[], batch(recipients.clone()).to_string()).await;
+    let estimate = estimate.json();
+    assert_eq!(estimate["opted_out_recipients"], json!({"count": 2, "indexes": [1, 4]}));
+    assert_eq!(estimate["invalid_recipients"], json!({"count": 1, "indexes": [3]}));
+    assert_eq!(estimate["segments"], 2);
+
+    let answer = client.post_batch(&scene.batch(recipients.clone())).await;
+    assert_eq!(answer.status, 202);
+    assert_eq!(answer.json()["counts"]["failed"], 3, "{}", answer.text);
+    let id = answer.batch_id();
+    let over = scene.report(&id).await;
+    assert_eq!(counts(&over), these([("sent", 2), ("failed", 3)]));
+    let told = messages(client, &id).await;
+    for index in [1, 4] {
+        let Value::Object(error) = &told[index]["error"] else { panic!("{}", told[index]) };
+        assert_eq!((&error["code"], &error["permanent"]), (&json!("opted_out"), &json!(true)));
+        assert_eq!(told[index]["attempts"], 0);
+    }
+    let lines = recipients.iter().fold(json!({"body": "Hi"}).to_string() + "\n", |lines, to| {
+        lines + &json!(to).to_string() + "\n"
+    });
+    let ndjson = [("content-type", "application/x-ndjson")];
+    let estimate = client.post("/v1/estimate", &ndjson, lines.clone()).await.json();
+    assert_eq!(estimate["opted_out_recipients"]["indexes"], json!([1, 4]));
+    let streamed = client.post("/v1/batches", &ndjson, lines).await;
+    assert_eq!((streamed.status, &streamed.json()["counts"]["failed"]), (202, &json!(3)));
+    let over = client.wait_until_complete(&streamed.batch_id(), PATIENCE).await;
+    assert_eq!(counts(&over), these([("sent", 2), ("failed", 3)]));
+    assert!(scene.provider.calls().iter().all(|call| !off.contains(&call.to)));
+
+    // Who has come back gets messages again, also those that were missed.
+    assert_eq!(client.delete(&format!("{LIST}/{}", off[1])).await.status, 204);
+    let states = json!({"states": ["failed"]}).to_string();
+    let retried = client.post(&format!("/v1/batches/{id}/retry"), &[], states).await;
+    let over = client.wait_until_complete(&retried.batch_id(), PATIENCE).await;
+    assert_eq!(counts(&over), these([("sent", 1), ("failed", 2)]));
+}
+
+async fn an_opt_out_holds_for_what_waits(on: Kind) {
+    let scene = Scene::start_on(on).await;
+    let client = &scene.client;
+    assert_eq!(client.post("/v1/providers/carrier/pause", &[], "").await.status, 200);
+    let id = accepted(client, &batch(numbers(0..1_000))).await;
+    let off: Vec<_> = (0..1_000).filter(|index| index % 3 == 0).map(number).collect();
+    let off: Vec<_> = off.iter().map(String::as_str).collect();
+    assert_eq!(add(client, &off).await.json()["added"], 334);
+    assert_eq!(client.post("/v1/providers/carrier/resume", &[], "").await.status, 200);
+    let over = client.wait_until_complete(&id, PATIENCE).await;
+    assert_eq!(counts(&over), these([("sent", 666), ("failed", 334)]));
+    assert_eq!(scene.provider.count(), 666);
+    let told = messages(client, &id).await;
+    for (index, message) in told.iter().enumerate().filter(|(index, _)| index % 3 == 0) {
+        let said = (&message["error"]["code"], &message["attempts"]);
+        assert_eq!(said, (&json!("opted_out"), &json!(0)), "{index}");
+    }
+}
+
+#[tokio::test]
+async fn the_command_line_keeps_the_list() {
+    let scene = Scene::start().await;
+    let run = |arguments: &[&str]| -> Ran {
+        let mut command = command();
+        command.arg("suppression").args(arguments);
+        command.env("RINGBACK_URL", format!("http://{}", scene.ringback.address()));
+        run_to_end(command)
+    };
+    let ran = run(&["add", "+15551230001", "+15551230002"]);
+    assert_eq!((ran.code, &*ran.out), (0, "2 added, 0 already there\n"), "{ran:?}");
+    assert_eq!(run(&["remove", "+15551230001", "+15551230009"]).code, 0);
+    assert_eq!(run(&["list"]).out, "+15551230002\n");
+    assert_eq!(run(&["list", "--json"]).out, "\"+15551230002\"\n");
+    assert_eq!(run(&["add", "15551230001"]).code, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("optouts.csv");
+    std::fs::write(&file, "number,since\n+15551230002,2020\nnone,2021\n+15551230003,\n").unwrap();
+    let file = file.to_str().unwrap();
+    let ran = run(&["import", file]);
+    assert_eq!((ran.code, &*ran.out), (1, "1 added, 1 already there, 1 invalid\n"), "{ran:?}");
+    assert!(ran.err.contains("line 3: not an E.164 number"), "{ran:?}");
+    let ran = run(&["export"]);
+    let mut lines: Vec<_> = ran.out.lines().collect();
+    lines[1..].sort_unstable();
+    assert_eq!((ran.code, lines), (0, vec!["number", "+15551230002", "+15551230003"]));
+    assert_eq!(run(&["import", "nowhere.csv"]).code, 2);
 }

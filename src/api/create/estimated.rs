@@ -23,7 +23,7 @@ use crate::{
         body::{self, Collected, Pieces},
         model::{BatchForm, Cost, Estimate, ProblemBody, SubmitBatch},
         problem::Problem,
-        submission::{self, Refusal, Rules},
+        submission::{self, Refusal, Rules, Submission},
     },
     domain::{batch::BatchSpec, chunk::NewChunk, time::UnixMs, units::Rate},
     store::ProviderStats,
@@ -94,6 +94,7 @@ pub(in crate::api) async fn estimate(
         segments: counted.segments,
         encodings: counted.encodings,
         invalid_recipients: counted.invalid,
+        opted_out_recipients: counted.opted_out,
         duplicate_recipients: counted.duplicates,
         missing_variables: counted.lack_variables,
         too_long: counted.too_long,
@@ -115,13 +116,27 @@ async fn whole(
     let Collected { bytes, place: _place } = collected;
     let (app, account, is_short) =
         (Arc::clone(app), account.clone(), bytes.len() <= INLINE_BYTES_MAX);
-    let work = move || -> Result<Read, Refusal> {
-        let submission = submission::parse(&bytes, &estimating(&app, &account))?;
-        let mut tally = Tally::new(&submission.spec);
-        count(&mut tally, &submission.chunks)?;
-        tally.counted.duplicates += submission.skipped;
-        Ok(Read { spec: submission.spec, counted: tally.counted })
+    let parse = {
+        let (app, account) = (Arc::clone(&app), account.clone());
+        move || submission::parse(&bytes, &estimating(&app, &account))
     };
+    let mut submission = worked(is_short, parse).await?;
+    app.api.store.optouts.apply(&account.0, &mut submission.chunks).await?;
+    let Submission { spec, chunks, skipped, .. } = submission;
+    let count = move || {
+        let mut tally = Tally::new(&spec);
+        count(&mut tally, &chunks)?;
+        tally.counted.duplicates += skipped;
+        Ok(Read { spec, counted: tally.counted })
+    };
+    worked(is_short, count).await
+}
+
+/// What comes of work that is done in place if it is short, else off the asynchronous threads.
+async fn worked<T: Send + 'static>(
+    is_short: bool,
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Problem> {
     let done = if is_short {
         work()
     } else {
@@ -148,7 +163,9 @@ async fn streamed(app: &App, account: &Account, coming: Coming) -> Result<Read, 
     while let Some(piece) = next {
         for slice in piece.chunks(SLICE_BYTES) {
             // Numbers may have to be looked for on the disk.
-            block_in_place(|| count(&mut tally, &rows.take(slice)?))?;
+            let mut chunks = block_in_place(|| rows.take(slice))?;
+            app.api.store.optouts.apply(&account.0, &mut chunks).await?;
+            block_in_place(|| count(&mut tally, &chunks))?;
             yield_now().await;
         }
         if place.is_none() && pieces.is_large() {
@@ -157,7 +174,8 @@ async fn streamed(app: &App, account: &Account, coming: Coming) -> Result<Read, 
         }
         next = pieces.next().await?;
     }
-    let rest = rows.finish()?;
+    let mut rest = rows.finish()?;
+    app.api.store.optouts.apply(&account.0, &mut rest.chunks).await?;
     block_in_place(|| count(&mut tally, &rest.chunks))?;
     tally.counted.duplicates += rest.skipped;
     Ok(Read { spec, counted: tally.counted })

@@ -11,7 +11,7 @@ use crate::{
         json::{Faults, Pointer, elements, members, raw, text},
         params::no_batch,
         problem::Problem,
-        upload::{self, Opening},
+        upload::Opening,
     },
     domain::{
         batch::{Batch, BatchSpec},
@@ -53,9 +53,7 @@ pub(super) async fn receive(
     // The same key for another batch is another request.
     let body_hash = sha256(&[parent.to_string().as_bytes(), body].concat());
     let draft = app.draft(account, spec(app, &batch), key);
-    let mut upload = match upload::open(&app.api.store.intake, &draft, app.daily_max(account))
-        .await?
-    {
+    let mut upload = match app.open(&draft, account).await? {
         Opening::New(upload) => upload,
         Opening::Earlier(earlier) => return earlier.repeated_by(body_hash).map(Received::Again),
     };
@@ -78,8 +76,8 @@ pub(super) async fn receive(
     if let Some(last) = chunker.finish() {
         upload.take(vec![last]).await?;
     }
-    upload.seal(body_hash, 0).await?;
-    Ok(Received::New(Box::new(Sealed { draft, messages, invalid, skipped: 0 })))
+    let opted_out = upload.seal(body_hash, 0).await?;
+    Ok(Received::New(Box::new(Sealed { draft, messages, invalid, opted_out, skipped: 0 })))
 }
 
 /// What the new batch is to do: the same, at once.

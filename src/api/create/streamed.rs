@@ -21,7 +21,7 @@ use crate::{
         digest::Sha256,
         problem::Problem,
         submission::{self, LINE_BYTES_MAX, Refusal, Rest, Rows},
-        upload::{self, Opening, Uploading},
+        upload::{Opening, Uploading},
     },
     domain::chunk::NewChunk,
 };
@@ -78,13 +78,14 @@ pub(super) async fn receive(
         }
     };
     let draft = app.draft(account, spec, key);
-    match upload::open(&app.api.store.intake, &draft, app.daily_max(account)).await? {
+    match app.open(&draft, account).await? {
         Opening::New(mut upload) => {
             let stream = Stream { app, pieces, rows, upload: &mut upload, place: None };
             match stream.run(rest).await {
                 Ok(Read { messages, invalid, skipped, body_hash }) => {
-                    upload.seal(body_hash, skipped).await?;
-                    Ok(Received::New(Box::new(Sealed { draft, messages, invalid, skipped })))
+                    let opted_out = upload.seal(body_hash, skipped).await?;
+                    let sealed = Sealed { draft, messages, invalid, opted_out, skipped };
+                    Ok(Received::New(Box::new(sealed)))
                 }
                 Err(problem) => {
                     // The client may try again as soon as it has its answer.

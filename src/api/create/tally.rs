@@ -12,6 +12,7 @@ use crate::{
         composer::{Composer, Unfit},
         encoding::{Encoding, Size},
         message::FinalState,
+        recipient::Recipient,
         template::RenderError,
     },
 };
@@ -35,6 +36,7 @@ pub(super) struct Counted {
     pub(super) segments: u64,
     pub(super) encodings: Encodings,
     pub(super) invalid: Unsendable,
+    pub(super) opted_out: Unsendable,
     pub(super) duplicates: u64,
     pub(super) lack_variables: Unsendable,
     pub(super) too_long: Unsendable,
@@ -62,7 +64,10 @@ impl Tally {
         for (index, (state, entry)) in std::iter::zip(chunk.first.., all) {
             self.counted.messages += 1;
             if *state == FinalState::Failed as u8 {
-                self.counted.invalid.add(index);
+                match Recipient::parse(entry.to) {
+                    Ok(_) => self.counted.opted_out.add(index),
+                    Err(_) => self.counted.invalid.add(index),
+                }
                 continue;
             }
             if !self.numbers.add(entry.to)? {
@@ -168,6 +173,7 @@ mod tests {
             segments: 3,
             encodings: Encodings { gsm7: 2, ucs2: 1 },
             invalid: Unsendable { count: 2, indexes: vec![1, 6] },
+            opted_out: Unsendable::default(),
             duplicates: 1,
             lack_variables: one(2),
             too_long: one(4),
@@ -176,6 +182,20 @@ mod tests {
         assert_eq!(counted("Hi {{name}}", &[], &entries), expected);
         let filled = counted("Hi {{name}}", &[("name", "ж")], &entries);
         assert_eq!((filled.encodings.ucs2, filled.lack_variables.count), (2, 0));
+    }
+
+    #[test]
+    fn who_has_opted_out_is_counted_for_that_and_nothing_else() {
+        let (mut tally, mut chunker) = (Tally::new(&BatchSpec::default()), Chunker::new(9));
+        for to in ["+15551230001", "nobody", "+15551230001"] {
+            chunker.push(&Entry { to, ..Entry::default() });
+        }
+        let mut chunk = chunker.finish().unwrap();
+        chunk.opt_out(0);
+        tally.add(&chunk).unwrap();
+        let Counted { messages, invalid, opted_out, duplicates, .. } = tally.counted;
+        assert_eq!((messages, invalid.indexes, opted_out.indexes), (3, vec![1], vec![0]));
+        assert_eq!((duplicates, tally.counted.encodings.gsm7), (0, 1));
     }
 
     #[test]

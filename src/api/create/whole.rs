@@ -12,7 +12,7 @@ use crate::api::{
     digest::{Sha256, sha256},
     problem::Problem,
     submission::{self, Refusal, Submission},
-    upload::{self, Opening},
+    upload::Opening,
 };
 
 /// The longest body that is read in place, in bytes; longer ones are read on a blocking thread.
@@ -42,11 +42,12 @@ pub(super) async fn receive(
     let Work { submission, body_hash } = read(app, account, bytes).await?;
     let Submission { spec, chunks, messages, invalid, skipped } = submission;
     let draft = app.draft(account, spec, key);
-    match upload::open(&app.api.store.intake, &draft, app.daily_max(account)).await? {
+    match app.open(&draft, account).await? {
         Opening::New(mut upload) => {
             upload.take(chunks).await?;
-            upload.seal(body_hash, skipped).await?;
-            Ok(Received::New(Box::new(Sealed { draft, messages, invalid, skipped })))
+            let opted_out = upload.seal(body_hash, skipped).await?;
+            let sealed = Sealed { draft, messages, invalid, opted_out, skipped };
+            Ok(Received::New(Box::new(sealed)))
         }
         Opening::Earlier(earlier) => earlier.repeated_by(body_hash).map(Received::Again),
     }

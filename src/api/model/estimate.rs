@@ -10,7 +10,7 @@ pub struct Estimate {
     #[schema(example = "carrier")]
     pub provider: String,
     /// How many messages it would have. Each is counted in one of `encodings`, `invalid_recipients`,
-    /// `missing_variables`, `too_long` and `too_many_segments`.
+    /// `opted_out_recipients`, `missing_variables`, `too_long` and `too_many_segments`.
     pub messages: u64,
     /// The segments of all that would be sent.
     pub segments: u64,
@@ -18,6 +18,8 @@ pub struct Estimate {
     pub encodings: Encodings,
     /// Those whose recipients are no E.164 numbers.
     pub invalid_recipients: Unsendable,
+    /// Those whose recipients have opted out.
+    pub opted_out_recipients: Unsendable,
     /// How many recipients have a number that the batch has already. With `"duplicates": "skip"` they
     /// are no messages.
     pub duplicate_recipients: u64,

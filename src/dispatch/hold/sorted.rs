@@ -34,8 +34,13 @@ pub(super) struct Known {
 
 impl Sorted {
     /// No message waits for longer than `wait_max`: one that seems to was stored before the clock was
-    /// stepped back.
-    pub(super) fn new(claimed: &Claimed, known: &Known, wait_max: Duration) -> Self {
+    /// stepped back. The places in `opted_out`, which are in order, end here.
+    pub(super) fn new(
+        claimed: &Claimed,
+        known: &Known,
+        wait_max: Duration,
+        opted_out: &[u16],
+    ) -> Self {
         let (now, past) = (claimed.now, &claimed.past);
         let is_due = |due_at: UnixMs, at: UnixMs| due_at <= at || due_at.since(at) > wait_max;
         let mut sorted = Self { ready: vec![], later: None, outbox: Outbox::default() };
@@ -45,6 +50,8 @@ impl Sorted {
             let started = |at| is_due(open.due_at, at);
             if let Some(ended) = ended(place, open, past, started) {
                 sorted.end(claimed.batch, place, &ended, now);
+            } else if opted_out.binary_search(&place).is_ok() {
+                sorted.end(claimed.batch, place, &open.opted_out(), now);
             } else if is_due(open.due_at, now) {
                 sorted.ready.push(place);
             } else {
@@ -96,6 +103,7 @@ mod tests {
         domain::{
             message::FinalState,
             past::{Mark, Suspect},
+            record,
         },
         store::Token,
     };
@@ -110,6 +118,10 @@ mod tests {
     /// A chunk of six messages of which the second is final, the fourth waits, and the fifth comes due
     /// now.
     fn sorted(past: Past) -> Sorted {
+        sorted_without(past, &[])
+    }
+
+    fn sorted_without(past: Past, opted_out: &[u16]) -> Sorted {
         let claimed = Claimed {
             batch: BatchId::new(NOW, 7, 0),
             chunk: 0,
@@ -123,7 +135,7 @@ mod tests {
             past,
         };
         let known = Known::new(claimed.waiting.clone(), &past);
-        Sorted::new(&claimed, &known, 2 * MINUTE)
+        Sorted::new(&claimed, &known, 2 * MINUTE, opted_out)
     }
 
     #[test]
@@ -140,6 +152,21 @@ mod tests {
         let sorted = sorted(Past { mark, ..Past::default() });
         assert_eq!(sorted.outbox.ended, [0, 2].map(|place| (place, FinalState::Unknown.into())));
         assert_eq!((sorted.ready, sorted.later), (vec![4, 5], Some(NOW.after(MINUTE))));
+    }
+
+    #[test]
+    fn who_has_opted_out_has_ended_whether_due_or_waiting_and_is_in_doubt_if_it_may_have_left() {
+        let sorted = sorted_without(Past::default(), &[1, 2, 3]);
+        assert_eq!(sorted.outbox.ended, [(2, FinalState::Failed), (3, FinalState::Failed)]);
+        assert_eq!((sorted.ready, sorted.later), (vec![0, 4, 5], None));
+        let records: Vec<_> = record::read(&sorted.outbox.log).collect();
+        let told = |nth: usize| {
+            (records[nth].place, records[nth].attempts, records[nth].error.clone().unwrap().code)
+        };
+        assert_eq!((told(0), told(1)), ((2, 0, "opted_out"), (3, 1, "opted_out")));
+
+        let sorted = sorted_without(Past { losses: Some(1), ..Past::default() }, &[0]);
+        assert_eq!(sorted.outbox.ended, [(0, FinalState::Unknown)]);
     }
 
     #[test]
