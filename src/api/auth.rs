@@ -107,6 +107,15 @@ impl Accounts {
         Ok(Caller { account, key, is_operator: tenant.settings.admin })
     }
 
+    /// The names of all accounts; [`DEFAULT_ACCOUNT`] where none is configured.
+    pub(super) fn names(&self) -> Vec<Arc<str>> {
+        let tenants = self.now();
+        if tenants.is_empty() {
+            return vec![DEFAULT_ACCOUNT.into()];
+        }
+        tenants.keys().cloned().collect()
+    }
+
     /// Whether an account may operate the installation. Where none is configured, everyone may.
     pub(super) fn is_operator(&self, account: &Account) -> bool {
         let tenants = self.now();

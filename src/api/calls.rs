@@ -5,8 +5,8 @@ use http::Method;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    AppState, batches, callbacks, create, events, health, messages, metrics, openapi, pings,
-    providers, receipts, replays, suppressions, watch, well_known,
+    AppState, batches, callbacks, create, events, health, inbound, messages, metrics, openapi,
+    pings, providers, receipts, replays, suppressions, watch, well_known,
 };
 use crate::domain::scope::Scope;
 
@@ -45,7 +45,7 @@ pub(super) enum MetricsAt {
 
 /// The calls: those of [`described`], and those that [`unbuilt`](super::unbuilt) stands for. One that
 /// is missing here is refused.
-pub(super) static CALLS: [Call; 34] = [
+pub(super) static CALLS: [Call; 35] = [
     changes(Method::POST, "/v1/batches", Scope::Submit, "submit a batch"),
     reads(Method::GET, "/v1/batches"),
     reads(Method::GET, "/v1/batches/{id}"),
@@ -73,6 +73,7 @@ pub(super) static CALLS: [Call; 34] = [
     changes(Method::POST, "/v1/providers/{name}/resume", Scope::Admin, "resume a provider"),
     reads(Method::POST, "/v1/estimate"),
     signed("/v1/receipts/{provider}"),
+    signed("/v1/inbound/{provider}"),
     open("/.well-known/webhook-keys"),
     open("/healthz"),
     open("/readyz"),
@@ -107,6 +108,7 @@ pub(super) fn described(metrics_at: MetricsAt) -> OpenApiRouter<AppState> {
         .routes(routes!(providers::pause))
         .routes(routes!(providers::resume))
         .routes(routes!(receipts::report))
+        .routes(routes!(inbound::report))
         .routes(routes!(well_known::webhook_keys))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

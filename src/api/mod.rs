@@ -21,6 +21,7 @@ pub mod fuzzing;
 mod health;
 mod host_header;
 mod hosts;
+mod inbound;
 mod json;
 mod media;
 mod messages;

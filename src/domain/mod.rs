@@ -12,6 +12,7 @@ pub mod composer;
 pub mod encoding;
 pub mod event;
 pub mod ids;
+pub mod inbound;
 pub(crate) mod list;
 pub mod message;
 pub mod number;

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     ids::MessageId,
+    inbound::Inbound,
     outcome::Outcome,
     price::Price,
     receipt::Receipt,
@@ -47,6 +48,16 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// [`ReceiptRefusal`], if it can't be shown to be the provider's, or can't be read.
     fn read_receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefusal> {
+        let _ = call;
+        Err(ReceiptRefusal::NotTaken)
+    }
+
+    /// Reads a request in which the provider reports a message that somebody has sent to one of our
+    /// senders.
+    ///
+    /// # Errors
+    /// [`ReceiptRefusal`], if it can't be shown to be the provider's, or can't be read.
+    fn read_inbound(&self, call: &ReceiptCall<'_>) -> Result<Inbound, ReceiptRefusal> {
         let _ = call;
         Err(ReceiptRefusal::NotTaken)
     }

@@ -65,7 +65,9 @@ async fn each_call_needs_a_key_with_its_scope() {
         for (method, operation) in item.as_object().unwrap() {
             let open = call(&scene.client, method, path).await;
             let Some(needed) = operation["security"][0]["api_key"][0].as_str() else {
-                assert!(open.status < 300, "{method} {path}: {}", open.text);
+                // Who signs needs no key; but there is no provider of this name.
+                let is_fine = open.status < 300 || path.ends_with("/{provider}");
+                assert!(is_fine && open.status != 401, "{method} {path}: {}", open.text);
                 continue;
             };
             assert!(is_refused(&open, 401, "unauthorized"), "{method} {path}: {}", open.text);
