@@ -193,9 +193,7 @@ fn quiet(setup: Setup) -> Setup {
 }
 
 fn used_memory(redis: &Redis) -> f64 {
-    let info = redis.ask("INFO memory");
-    let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
-    line.and_then(|bytes| bytes.trim().parse().ok()).expect("used_memory")
+    redis.used_memory() as f64
 }
 
 /// The size of the store's file, once its process has ended and folded everything in.

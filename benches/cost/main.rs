@@ -17,6 +17,7 @@ mod guarantee;
 #[expect(dead_code, unused_imports, unused_macros, reason = "the harness serves the tests first")]
 mod harness;
 mod lines;
+mod optouts;
 mod processes;
 mod receipts;
 mod report;
@@ -72,6 +73,12 @@ const CASES: &[Case] = &[
     }),
     ("receipts", "5,000 receipts/s beside a dispatch of 10,000/s", BOTH, |on| {
         Box::pin(receipts::receipts(on))
+    }),
+    ("optouts", "a list of 1,000,000 opt-outs, and 1,000,000 checks", BOTH, |on| {
+        Box::pin(optouts::optouts(on))
+    }),
+    ("optouts-intake", "1,000,000 lines beside 1,000,000 opt-outs", BOTH, |on| {
+        Box::pin(optouts::optouts_intake(on))
     }),
     ("results", "the 1,000,000 messages of a batch, as lines", BOTH, |on| {
         Box::pin(results::results(on))

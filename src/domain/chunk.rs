@@ -162,13 +162,7 @@ impl NewChunk {
 /// How a message ends that is not even stored as open.
 fn unsent(error: SendError) -> Ended {
     let (state, attempts) = (FinalState::Failed, 0);
-    Ended {
-        state,
-        attempts,
-        provider_message_id: None,
-        error: Some(error),
-        receipt_follows: false,
-    }
+    Ended { state, attempts, provider_message_id: None, error: Some(error), receipt_follows: false }
 }
 
 /// Where each entry of packed `recipients` begins, in bytes, and where the last one ends. Reading

@@ -287,6 +287,7 @@ impl Open {
             attempts: self.attempts,
             provider_message_id: None,
             error: Some(SendError::opted_out()),
+            receipt_follows: false,
         }
     }
 

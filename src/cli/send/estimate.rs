@@ -24,9 +24,10 @@ pub(super) fn tell(estimate: &Estimate, json: bool) -> Result<(), Failure> {
 }
 
 /// The messages that would not be sent, by the reason.
-fn unsendable(estimate: &Estimate) -> [(&'static str, &Unsendable); 4] {
+fn unsendable(estimate: &Estimate) -> [(&'static str, &Unsendable); 5] {
     [
         ("with an invalid number", &estimate.invalid_recipients),
+        ("to somebody who has opted out", &estimate.opted_out_recipients),
         ("without a value for a variable", &estimate.missing_variables),
         ("with a text above 16 KiB", &estimate.too_long),
         ("with too many segments", &estimate.too_many_segments),
@@ -83,6 +84,7 @@ mod tests {
             segments: 30_000,
             encodings: Encodings { gsm7: 19_000, ucs2: 980 },
             invalid_recipients: Unsendable { count: 20, indexes: (5..25).collect() },
+            opted_out_recipients: Unsendable::default(),
             duplicate_recipients: 7,
             missing_variables: Unsendable::default(),
             too_long: Unsendable::default(),

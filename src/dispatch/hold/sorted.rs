@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn who_has_opted_out_has_ended_whether_due_or_waiting_and_is_in_doubt_if_it_may_have_left() {
         let sorted = sorted_without(Past::default(), &[1, 2, 3]);
-        assert_eq!(sorted.outbox.ended, [(2, FinalState::Failed), (3, FinalState::Failed)]);
+        assert_eq!(sorted.outbox.ended, [2, 3].map(|place| (place, FinalState::Failed.into())));
         assert_eq!((sorted.ready, sorted.later), (vec![0, 4, 5], None));
         let records: Vec<_> = record::read(&sorted.outbox.log).collect();
         let told = |nth: usize| {
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!((told(0), told(1)), ((2, 0, "opted_out"), (3, 1, "opted_out")));
 
         let sorted = sorted_without(Past { losses: Some(1), ..Past::default() }, &[0]);
-        assert_eq!(sorted.outbox.ended, [(0, FinalState::Unknown)]);
+        assert_eq!(sorted.outbox.ended, [(0, FinalState::Unknown.into())]);
     }
 
     #[test]

@@ -141,6 +141,13 @@ impl Redis {
         answer.or_else(|_| self.try_ask(command, PATIENCE)).unwrap()
     }
 
+    /// The memory that it uses, in bytes.
+    pub(crate) fn used_memory(&self) -> u64 {
+        let info = self.ask("INFO memory");
+        let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
+        line.and_then(|bytes| bytes.trim().parse().ok()).expect("used_memory")
+    }
+
     /// The same, if there is an answer within `longest`.
     pub(crate) fn try_ask(&self, command: &str, longest: Duration) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;

@@ -104,12 +104,6 @@ async fn what_was_taken_is_not_thrown_away_because_another_partition_fails() {
     assert_eq!(on.take_one().await.batch.id, whole);
 }
 
-fn used_memory(redis: &Redis) -> u64 {
-    let info = redis.ask("INFO memory");
-    let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
-    line.and_then(|bytes| bytes.trim().parse().ok()).expect("used_memory")
-}
-
 #[tokio::test]
 async fn a_million_opt_outs_cost_twenty_bytes_each_at_most() {
     const ENTRIES: u64 = 1_000_000;
@@ -118,13 +112,13 @@ async fn a_million_opt_outs_cost_twenty_bytes_each_at_most() {
     // Numbers as they come: anywhere among those of a country, in no order.
     let numbers = (0..ENTRIES).map(|nth| 12_000_000_000 + nth * 7_919_191 % 7_999_999_993);
     let numbers: Vec<_> = numbers.filter_map(Number::of_digits).collect();
-    let before = used_memory(&redis);
+    let before = redis.used_memory();
     let added = on.store.optouts.add(ACCOUNT, &numbers).await.expect("added");
     assert_eq!(
         (added, on.store.optouts.count(ACCOUNT).await.expect("a count")),
         (ENTRIES, ENTRIES)
     );
-    let bytes = used_memory(&redis) - before;
+    let bytes = redis.used_memory() - before;
     let hundredths = bytes * 100 / ENTRIES;
     eprintln!("{}.{:02} bytes an entry", hundredths / 100, hundredths % 100);
     assert!(bytes <= 20 * ENTRIES, "{bytes} bytes");
