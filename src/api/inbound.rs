@@ -6,12 +6,9 @@
 use axum::extract::{Path, Request, State};
 use http::StatusCode;
 
-use super::{
-    AppState, auth::Accounts, body, model::ProblemBody, packed::Packing, problem::Problem,
-};
+use super::{AppState, auth::Accounts, model::ProblemBody, problem::Problem, reported::Reported};
 use crate::{
     domain::inbound::{Inbound, Keyword},
-    providers::{ReceiptCall, ReceiptRefusal},
     store::{OptOuts, StoreError},
 };
 
@@ -48,28 +45,13 @@ pub(super) async fn report(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    let unknown = || Problem::not_found("There is no such provider.");
-    let provider = app.api.carriers.get(&name).ok_or_else(unknown)?;
-    let (parts, body) = request.into_parts();
-    let body = Packing::read(&parts.headers)?.unpack(body, BYTES_MAX);
-    let patience = app.api.server.body_timeout;
-    let body = body::collect(body, BYTES_MAX, &app.large_bodies, patience).await?;
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let public_url = app.api.server.public_url.as_deref().unwrap_or_default();
-    let call = ReceiptCall {
-        url: &format!("{}{path}", public_url.trim_end_matches('/')),
-        headers: &parts.headers,
-        body: &body.bytes,
-        now: app.api.clock.now(),
-    };
-    let inbound = provider.read_inbound(&call).map_err(|refusal| {
-        tracing::warn!(provider.name = name, %refusal, "an answer of a recipient is refused");
-        refused(refusal)
-    })?;
+    let reported = Reported::read(&app, name, request, BYTES_MAX).await?;
+    let inbound = reported.provider.read_inbound(&reported.call());
+    let inbound = inbound.map_err(|refusal| reported.refused(&app, refusal))?;
     heed(&app.api.store.optouts, &app.api.accounts, &inbound).await?;
     if let Some(keyword) = inbound.keyword {
         let keyword = keyword.word();
-        tracing::info!(provider.name = name, keyword, "a recipient has answered");
+        tracing::info!(provider.name = reported.name, keyword, "a recipient has answered");
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -84,19 +66,6 @@ async fn heed(optouts: &OptOuts, accounts: &Accounts, inbound: &Inbound) -> Resu
         };
     }
     Ok(())
-}
-
-fn refused(refusal: ReceiptRefusal) -> Problem {
-    match refusal {
-        ReceiptRefusal::NotTaken => Problem::not_found("This provider reports no answers."),
-        ReceiptRefusal::Forged => {
-            let detail = "The provider's signature does not hold.";
-            Problem::new(StatusCode::UNAUTHORIZED, "invalid_signature", detail)
-        }
-        ReceiptRefusal::Malformed(detail) => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ mod problem;
 mod providers;
 mod receipts;
 mod replays;
+mod reported;
 mod results;
 mod server;
 mod settings;

@@ -7,15 +7,12 @@ use axum::{
 use http::StatusCode;
 
 use super::{
-    AppState, body,
+    AppState,
     model::{ProblemBody, ReceiptsTaken},
-    packed::Packing,
     problem::Problem,
+    reported::Reported,
 };
-use crate::{
-    providers::{ReceiptCall, ReceiptRefusal},
-    receipts::DeskError,
-};
+use crate::{providers::ReceiptRefusal, receipts::DeskError};
 
 /// The longest body, in bytes.
 const BYTES_MAX: u64 = 4 << 20;
@@ -54,44 +51,15 @@ pub(super) async fn report(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Json<ReceiptsTaken>, Problem> {
-    let unknown = || Problem::not_found("There is no such provider.");
-    let provider = app.api.carriers.get(&name).ok_or_else(unknown)?;
-    let (parts, body) = request.into_parts();
-    let body = Packing::read(&parts.headers)?.unpack(body, BYTES_MAX);
-    let patience = app.api.server.body_timeout;
-    let body = body::collect(body, BYTES_MAX, &app.large_bodies, patience).await?;
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let public_url = app.api.server.public_url.as_deref().unwrap_or_default();
-    let call = ReceiptCall {
-        url: &format!("{public_url}{path}"),
-        headers: &parts.headers,
-        body: &body.bytes,
-        now: app.api.clock.now(),
-    };
-    let receipts = provider.read_receipts(&call).inspect_err(|refusal| {
-        app.api.metrics.receipts_heard(&name, refusal.word(), 1);
-        tracing::warn!(provider.name = name, %refusal, "receipts refused");
-    })?;
+    let reported = Reported::read(&app, name, request, BYTES_MAX).await?;
+    let receipts = reported.provider.read_receipts(&reported.call());
+    let receipts = receipts.map_err(|refusal| reported.refused(&app, refusal))?;
     if receipts.len() > RECEIPTS_MAX {
-        return Err(ReceiptRefusal::Malformed(format!("more than {RECEIPTS_MAX} receipts")).into());
+        let refusal = ReceiptRefusal::Malformed(format!("more than {RECEIPTS_MAX} receipts"));
+        return Err(reported.refused(&app, refusal));
     }
-    let tally = app.api.desk.bring(&name, receipts).await?;
+    let tally = app.api.desk.bring(&reported.name, receipts).await?;
     Ok(Json(tally.into()))
-}
-
-impl From<ReceiptRefusal> for Problem {
-    fn from(refusal: ReceiptRefusal) -> Self {
-        match refusal {
-            ReceiptRefusal::NotTaken => Self::not_found("This provider reports no receipts."),
-            ReceiptRefusal::Forged => {
-                let detail = "The provider's signature does not hold.";
-                Self::new(StatusCode::UNAUTHORIZED, "invalid_signature", detail)
-            }
-            ReceiptRefusal::Malformed(detail) => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail)
-            }
-        }
-    }
 }
 
 impl From<DeskError> for Problem {

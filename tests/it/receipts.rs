@@ -19,6 +19,7 @@ on_each_store! {
     what_is_not_the_providers_is_refused
     ten_thousand_receipts_in_any_order_count_once_each
     late_receipts_are_kept_and_told_of
+    an_answer_that_says_stop_is_heeded
 }
 
 /// What the provider signs its receipts with.
@@ -41,6 +42,16 @@ fn now_s() -> i64 {
 
 /// Reports receipts as the provider does, as of this second.
 async fn report_at(client: &Client, timestamp: i64, secret: &str, body: &str) -> Answer {
+    report_to(client, "/v1/receipts/carrier", timestamp, secret, body).await
+}
+
+async fn report_to(
+    client: &Client,
+    path: &str,
+    timestamp: i64,
+    secret: &str,
+    body: &str,
+) -> Answer {
     let signature =
         Webhook::new(secret).unwrap().sign("rcp_1", timestamp, body.as_bytes()).unwrap();
     let headers = [
@@ -48,7 +59,7 @@ async fn report_at(client: &Client, timestamp: i64, secret: &str, body: &str) ->
         ("webhook-timestamp", &timestamp.to_string()),
         ("webhook-signature", &signature),
     ];
-    client.post("/v1/receipts/carrier", &headers, body.to_owned()).await
+    client.post(path, &headers, body.to_owned()).await
 }
 
 async fn report(client: &Client, receipts: &Value) -> Value {
@@ -252,4 +263,28 @@ async fn late_receipts_are_kept_and_told_of(on: Kind) {
     let (sent, delivered, undelivered) = (json!("sent"), json!("delivered"), json!("undelivered"));
     assert_eq!(states, [(&sent, &delivered), (&sent, &undelivered)]);
     assert_eq!(shown(&scene.client, &id).await["counts"], batch["counts"]);
+}
+
+async fn an_answer_that_says_stop_is_heeded(on: Kind) {
+    let scene = scene(on, "1h").await;
+    let client = &scene.client;
+    let path = "/v1/inbound/carrier";
+    let said =
+        |text: &str| json!({"from": number(0), "to": "+15550001111", "body": text}).to_string();
+    let is_listed = async || client.get(&format!("/v1/suppressions/{}", number(0))).await.status;
+    for (secret, text, status, listed) in [
+        (crate::scene::SECRET, "Stop", 401, 404),
+        (RECEIPT_SECRET, "please stop", 204, 404),
+        (RECEIPT_SECRET, " Stop\n", 204, 200),
+        (RECEIPT_SECRET, "thanks", 204, 200),
+        (RECEIPT_SECRET, "start", 204, 404),
+        (RECEIPT_SECRET, "QUIT", 204, 200),
+    ] {
+        let answer = report_to(client, path, now_s(), secret, &said(text)).await;
+        assert_eq!((answer.status, is_listed().await), (status, listed), "{text}");
+    }
+    let id = accepted(client, &batch(numbers(0..2))).await;
+    handed_over(client, &id).await;
+    assert_eq!(messages(client, &id).await[0]["error"]["code"], "opted_out");
+    assert_eq!(scene.provider.count(), 1);
 }

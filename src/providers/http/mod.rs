@@ -7,6 +7,7 @@
 
 mod answer;
 mod form;
+mod inbound;
 mod receipts;
 #[cfg(test)]
 mod tests;
@@ -19,11 +20,13 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use self::form::Form;
 use super::{
-    CommonSettings, Provider, ReceiptCall, ReceiptRefusal, Submission,
+    Provider, ReceiptCall, ReceiptRefusal, Submission,
     exchange::{BODY_BYTES_MAX, Line, MASK},
     registry::{InvalidSettings, Kind, KindSettings, Site},
 };
-use crate::domain::{outcome::Outcome, receipt::Receipt, signature::SigningSecret};
+use crate::domain::{
+    inbound::Inbound, outcome::Outcome, receipt::Receipt, signature::SigningSecret,
+};
 
 /// An HTTP provider's own settings.
 #[derive(Clone, Deserialize, Serialize)]
@@ -35,7 +38,7 @@ pub struct HttpSettings {
     /// Headers to add. Their values are secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", serialize_with = "masked")]
     pub headers: BTreeMap<String, SecretString>,
-    /// What its receipts are signed with: `whsec_` and base64.
+    /// What its receipts, and the answers it reports, are signed with: `whsec_` and base64.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "masked_one")]
     pub receipt_secret: Option<SecretString>,
 }
@@ -43,8 +46,10 @@ pub struct HttpSettings {
 struct Http {
     line: Line,
     form: Form,
-    /// What its receipts are signed with, if it reports any.
-    receipts: Option<SigningSecret>,
+    /// What its reports are signed with, if it makes any.
+    secret: Option<SigningSecret>,
+    /// Whether it reports receipts.
+    receipts: bool,
 }
 
 // === impl HttpSettings ===
@@ -66,23 +71,21 @@ impl Kind for HttpSettings {
     fn build(&self, site: &Site<'_>) -> Result<Arc<dyn Provider>, InvalidSettings> {
         let form = Form::new(self)?;
         let line = Line::new("url", form.target(), site)?;
-        let receipts = self.receipts(site.common)?;
-        Ok(Arc::new(Http { line, form, receipts }))
+        let secret = self.secret()?;
+        let receipts = site.common.receipts.unwrap_or(false);
+        if receipts && secret.is_none() {
+            return Err(InvalidSettings::new("receipt_secret", "receipts = true needs it"));
+        }
+        Ok(Arc::new(Http { line, form, secret, receipts }))
     }
 }
 
 impl HttpSettings {
-    /// What receipts are signed with, if they are waited for.
-    fn receipts(&self, common: &CommonSettings) -> Result<Option<SigningSecret>, InvalidSettings> {
-        let key = "receipt_secret";
-        let secret =
-            self.receipt_secret.as_ref().map(|text| SigningSecret::parse(text.expose_secret()));
-        let secret =
-            secret.transpose().map_err(|error| InvalidSettings::new(key, error.to_string()))?;
-        match (common.receipts.unwrap_or(false), secret) {
-            (true, None) => Err(InvalidSettings::new(key, "receipts = true needs it")),
-            (receipts, secret) => Ok(secret.filter(|_| receipts)),
-        }
+    /// What its reports are signed with.
+    fn secret(&self) -> Result<Option<SigningSecret>, InvalidSettings> {
+        let parse = |text: &SecretString| SigningSecret::parse(text.expose_secret());
+        let secret = self.receipt_secret.as_ref().map(parse).transpose();
+        secret.map_err(|error| InvalidSettings::new("receipt_secret", error.to_string()))
     }
 }
 
@@ -104,8 +107,13 @@ impl Provider for Http {
     }
 
     fn read_receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefusal> {
-        let secret = self.receipts.as_ref().ok_or(ReceiptRefusal::NotTaken)?;
-        receipts::read(secret, call)
+        let secret = self.secret.as_ref().filter(|_| self.receipts);
+        receipts::read(secret.ok_or(ReceiptRefusal::NotTaken)?, call)
+    }
+
+    fn read_inbound(&self, call: &ReceiptCall<'_>) -> Result<Inbound, ReceiptRefusal> {
+        let secret = self.secret.as_ref().ok_or(ReceiptRefusal::NotTaken)?;
+        inbound::read(secret, call)
     }
 }
 
@@ -118,7 +126,7 @@ impl Http {
                 answer::refused(&refusal.head, &refusal.body.unwrap_or_default())
             }
             Ok(answer) => match answer.body {
-                Ok(body) => answer::accepted(&body, self.receipts.is_some()),
+                Ok(body) => answer::accepted(&body, self.receipts),
                 Err(outcome) => outcome,
             },
             Err(outcome) => outcome,

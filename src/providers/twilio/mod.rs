@@ -20,8 +20,10 @@
 mod answer;
 mod errors;
 mod form;
+mod inbound;
 mod lookup;
 mod receipts;
+mod report;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -42,7 +44,7 @@ use super::{
     Provider, ReceiptCall, ReceiptRefusal, Submission,
     exchange::{BODY_BYTES_MAX, Line},
 };
-use crate::domain::{outcome::Outcome, receipt::Receipt};
+use crate::domain::{inbound::Inbound, outcome::Outcome, receipt::Receipt};
 
 /// How long after a lost answer its message is looked for: what is under way gets there meanwhile.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
@@ -67,6 +69,10 @@ impl Provider for Twilio {
             return Err(ReceiptRefusal::NotTaken);
         }
         receipts::read(&self.auth_token, call)
+    }
+
+    fn read_inbound(&self, call: &ReceiptCall<'_>) -> Result<Inbound, ReceiptRefusal> {
+        inbound::read(&self.auth_token, call)
     }
 }
 

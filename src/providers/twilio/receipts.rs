@@ -1,15 +1,16 @@
 //! What Twilio reports of a message: a request to its `StatusCallback`, whose query says which one it is.
 
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use secrecy::SecretString;
 use url::form_urlencoded;
 
-use super::errors;
+use super::{
+    errors,
+    report::{Report, malformed},
+};
 use crate::{
     domain::{
         ids::MessageId,
         receipt::{Receipt, ReceiptWord},
-        twilio_signature::{self, Content},
     },
     providers::{ReceiptCall, ReceiptRefusal},
 };
@@ -17,51 +18,21 @@ use crate::{
 /// The query's parameter with the message's id.
 const MESSAGE: &str = "message";
 
-/// What a report says, by name.
-type Report = Vec<(String, String)>;
-
 /// Reads a report, which must be signed with `token`.
 pub(super) fn read(
     token: &SecretString,
     call: &ReceiptCall<'_>,
 ) -> Result<Vec<Receipt>, ReceiptRefusal> {
-    let report = verified(token, call)?;
+    let report = Report::read(token, call)?;
     let message = message(call.url)?;
-    let field = |name| report.iter().find(|(known, _)| known == name).map(|(_, value)| &**value);
-    let status = field("MessageStatus").or_else(|| field("SmsStatus"));
+    let status = report.field("MessageStatus").or_else(|| report.field("SmsStatus"));
     let status = status.ok_or_else(|| malformed("there is no MessageStatus"))?;
     let word = word(status);
-    let code = field("ErrorCode").and_then(|code| code.parse().ok());
+    let code = report.field("ErrorCode").and_then(|code| code.parse().ok());
     let error = (word == ReceiptWord::Undelivered)
         .then(|| errors::later(code, status.eq_ignore_ascii_case("canceled")));
     // When it happened is not said.
     Ok(vec![Receipt { message, word, at: None, error }])
-}
-
-/// What the request says, if Twilio signed it.
-fn verified(token: &SecretString, call: &ReceiptCall<'_>) -> Result<Report, ReceiptRefusal> {
-    let header = |name: &str| call.headers.get(name).and_then(|value| value.to_str().ok());
-    let signature = header(twilio_signature::HEADER).ok_or(ReceiptRefusal::Forged)?;
-    let essence = header("content-type").map_or("", |text| text.split(';').next().unwrap_or(text));
-    let is_form = essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded");
-    let params = if is_form { twilio_signature::params(call.body) } else { Vec::new() };
-    let content = if is_form { Content::Form(&params) } else { Content::Body(call.body) };
-    if !twilio_signature::verify(token.expose_secret(), call.url, content, signature) {
-        return Err(ReceiptRefusal::Forged);
-    }
-    if is_form {
-        let owned = |(name, value): (_, _)| (String::from(name), String::from(value));
-        return Ok(params.into_iter().map(owned).collect());
-    }
-    let Ok(Value::Object(fields)) = serde_json::from_slice(call.body) else {
-        return Err(malformed("it is neither a form nor a JSON object"));
-    };
-    let texts = fields.into_iter().filter_map(|(name, value)| match value {
-        Value::String(text) => Some((name, text)),
-        Value::Number(number) => Some((name, number.to_string())),
-        _ => None,
-    });
-    Ok(texts.collect())
 }
 
 fn message(url: &str) -> Result<MessageId, ReceiptRefusal> {
@@ -81,16 +52,16 @@ fn word(status: &str) -> ReceiptWord {
     }
 }
 
-fn malformed(what: &str) -> ReceiptRefusal {
-    ReceiptRefusal::Malformed(what.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::domain::{ids::BatchId, time::UnixMs};
+    use crate::domain::{
+        ids::BatchId,
+        time::UnixMs,
+        twilio_signature::{self, Content},
+    };
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
     const FORM: &str = "application/x-www-form-urlencoded; charset=UTF-8";
