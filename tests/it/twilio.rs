@@ -188,7 +188,7 @@ async fn a_message_whose_answer_was_lost_is_found_in_the_list() {
         taken(others.submit(other).await);
         twilio.set(create);
         let (sid, receipt_follows) =
-            taken(outcome(&*provider(&twilio, json!({"timeout": "400ms"}))).await);
+            taken(outcome(&*provider(&twilio, json!({"timeout": "2s"}))).await);
         assert_eq!(sid, twilio.sids_to(&number(0))[0]);
         assert!(receipt_follows);
         assert_eq!((twilio.creations().len(), twilio.lists().len()), (2, 1), "{create:?}");
@@ -237,8 +237,7 @@ async fn two_messages_that_say_the_same_are_never_taken_for_each_other() {
     // The list has one that fits in all it shows, and it is the other one's.
     let error = unknown(submitted(&*provider, 1, Some(SENDER)).await);
     assert!(error.detail.contains("another message says the same"), "{}", error.detail);
-    // The first one again is the first one: what it finds was its own.
-    taken(submitted(&*self::provider(&twilio, json!({})), 0, Some(SENDER)).await);
+    assert_eq!(twilio.lists().len(), 1);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ const SLACK: Duration = Duration::from_secs(2);
 
 /// Why it can't be said which message it is.
 pub(super) const NO_ANSWER: &str = "it could not be looked up";
-pub(super) const TWIN: &str = "another message says the same, so it was not looked up";
+pub(super) const TWIN: &str = "another message says the same, so it can't be told apart";
 const NONE: &str = "the account's list does not show it";
 const SEVERAL: &str = "the account's list shows several like it";
 const CUT: &str = "the account's list is too long to be sure";
