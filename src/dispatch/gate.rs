@@ -31,6 +31,9 @@ use crate::{
 /// What a rate may catch up, and the length of a run: this much of it.
 const BURST: Duration = Duration::from_millis(50);
 
+/// No run begins further ahead than this.
+const AHEAD: Duration = Duration::from_secs(1);
+
 /// How long to wait before the store is asked again after it failed.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -174,6 +177,9 @@ impl Gate {
             interval: rate.interval(),
             burst_us: u64::try_from(BURST.as_micros()).unwrap_or(0),
             wanted,
+            wanted_max: wanted,
+            ahead_us: u64::try_from(AHEAD.as_micros()).unwrap_or(0),
+            below: &[],
         };
         let asked_at = Instant::now();
         match self.store.grant(&request).await {

@@ -45,7 +45,8 @@ pub trait Dispatch: Send + Sync {
     /// [`StoreError`]; leases may or may not have been extended.
     async fn hold(&self, holdings: &[Holding]) -> Result<Vec<Standing>, StoreError>;
 
-    /// Asks for a run of send times of a provider's shared rate.
+    /// Asks for a run of send times of a provider's shared rate, and of the rates below it that hold for
+    /// the same messages: a run is taken from all of these clocks, or from none.
     ///
     /// # Errors
     /// [`StoreError`]. A lost reply loses that run: less is sent, never more.
@@ -216,12 +217,28 @@ pub enum Standing {
 pub struct GrantRequest<'a> {
     /// The provider.
     pub provider: &'a str,
-    /// The time between two submissions.
+    /// The time between two submissions; zero if the provider has no rate.
     pub interval: Duration,
     /// How far in the past a run may begin, in microseconds: what a rate may catch up.
     pub burst_us: u64,
     /// How many send times are wanted.
     pub wanted: u32,
+    /// How many are ever wanted at once: a clock that is further ahead than those reach is wrong.
+    pub wanted_max: u32,
+    /// How far ahead a run may begin at most, in microseconds.
+    pub ahead_us: u64,
+    /// The rates below the provider's. A run must wait for neither of them longer than for the provider's:
+    /// what one of them can't use yet is left to others.
+    pub below: &'a [Level<'a>],
+}
+
+/// A rate below a provider's: of a sender, or of a prefix.
+#[derive(Clone, Copy, Debug)]
+pub struct Level<'a> {
+    /// Its name, unique within the provider.
+    pub name: &'a str,
+    /// The time between two submissions.
+    pub interval: Duration,
 }
 
 /// A run of send times: `wanted` of them, `interval` apart.

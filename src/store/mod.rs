@@ -38,8 +38,8 @@ pub use callbacks::{
 use callbacks::{ORDER_KNOWN, is_of_host};
 pub use day::{Day, DayShare};
 pub use dispatch::{
-    Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Pause, Release, Settled, Settlement,
-    Standing, Swept, Token, Waiting, Wish,
+    Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, Level, Pause, Release, Settled,
+    Settlement, Standing, Swept, Token, Waiting, Wish,
 };
 pub use doorbell::{Doorbell, Listener, Ring};
 pub use event_body::event_body;

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 
 use crate::store::{Grant, GrantRequest};
 
-/// No run begins further ahead than this.
-const AHEAD: Duration = Duration::from_secs(1);
+/// Beyond so many clocks those that have passed are forgotten.
+const CLOCKS_MAX: usize = 4_096;
 
 /// The longest pause of a provider.
 const PAUSE_MAX: Duration = Duration::from_mins(10);
@@ -28,6 +28,8 @@ struct Pace {
     /// When the next run may begin; it may lie in the past.
     clock: Instant,
     paused_until: Instant,
+    /// The same of rates below the provider's, by name.
+    below: HashMap<String, Instant>,
 }
 
 // === impl Rates ===
@@ -42,13 +44,22 @@ impl Rates {
             return Grant::Later { wait: paused, paused: true };
         }
         let earliest = now.checked_sub(Duration::from_micros(request.burst_us)).unwrap_or(now);
-        let first = pace.clock.max(earliest);
+        let mut first = pace.clock.max(earliest);
+        let base = first.max(now);
+        for level in request.below {
+            let clock = pace.below.get(level.name).map_or(earliest, |clock| earliest.max(*clock));
+            let wait = clock.saturating_duration_since(base);
+            if !wait.is_zero() {
+                return Grant::Later { wait, paused: false };
+            }
+            first = first.max(clock);
+        }
         let ahead = first.saturating_duration_since(now);
-        let wait = ahead.saturating_sub(AHEAD);
+        let wait = ahead.saturating_sub(Duration::from_micros(request.ahead_us));
         if !wait.is_zero() {
             return Grant::Later { wait, paused: false };
         }
-        pace.clock = first + request.interval.saturating_mul(request.wanted);
+        pace.take(now, first, request);
         let first_in_us = if ahead.is_zero() {
             -micros(now.saturating_duration_since(first))
         } else {
@@ -73,9 +84,28 @@ impl Rates {
     }
 }
 
+// === impl Pace ===
+
+impl Pace {
+    /// Moves all clocks ahead by a run from `first` on.
+    fn take(&mut self, now: Instant, first: Instant, request: &GrantRequest<'_>) {
+        let after = |interval: Duration| first + interval.saturating_mul(request.wanted);
+        self.clock = after(request.interval);
+        if self.below.len() >= CLOCKS_MAX {
+            self.below.retain(|_, clock| *clock > now);
+        }
+        for level in request.below {
+            match self.below.get_mut(level.name) {
+                Some(clock) => *clock = after(level.interval),
+                None => _ = self.below.insert(level.name.to_owned(), after(level.interval)),
+            }
+        }
+    }
+}
+
 fn pace<'a>(paces: &'a mut HashMap<String, Pace>, provider: &str, now: Instant) -> &'a mut Pace {
     // The providers of a configuration: a handful.
-    let fresh = || Pace { clock: now, paused_until: now };
+    let fresh = || Pace { clock: now, paused_until: now, below: HashMap::new() };
     paces.entry(provider.to_owned()).or_insert_with(fresh)
 }
 
@@ -86,10 +116,32 @@ fn micros(span: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Level;
 
     fn request(wanted: u32) -> GrantRequest<'static> {
         let interval = Duration::from_millis(10);
-        GrantRequest { provider: "p", interval, burst_us: 50_000, wanted }
+        GrantRequest {
+            provider: "p",
+            interval,
+            burst_us: 50_000,
+            wanted,
+            wanted_max: wanted,
+            ahead_us: 1_000_000,
+            below: &[],
+        }
+    }
+
+    #[test]
+    fn clocks_that_have_passed_are_forgotten() {
+        let (rates, now) = (Rates::default(), Instant::now());
+        let names: Vec<_> = (0..=CLOCKS_MAX).map(|nth| nth.to_string()).collect();
+        for (name, second) in names.iter().zip(0..) {
+            let below = [Level { name, interval: Duration::from_millis(10) }];
+            let later = now + Duration::from_secs(second);
+            let granted = rates.grant(later, &GrantRequest { below: &below, ..request(1) });
+            assert!(matches!(granted, Grant::Run { .. }), "{granted:?}");
+        }
+        assert_eq!(rates.0.lock()["p"].below.len(), 1);
     }
 
     #[test]

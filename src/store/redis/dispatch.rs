@@ -115,6 +115,10 @@ impl Dispatch for RedisStore {
             .run_once(&scripts::GRANT, &keys::rate(request.provider), |call| {
                 let interval_ns = u64::try_from(request.interval.as_nanos()).unwrap_or(u64::MAX);
                 call.arg(interval_ns).arg(request.burst_us).arg(request.wanted);
+                call.arg(request.ahead_us).arg(request.wanted_max);
+                for level in request.below {
+                    call.arg(level.name).arg(pace::nanos(level.interval));
+                }
             })
             .await?;
         match codec::list(answer)?.as_slice() {

@@ -206,6 +206,8 @@ cases! {
             a_pause_of_a_provider_holds_for_all
             a_stopped_provider_stays_so_until_it_is_resumed
             grants_never_overlap
+            a_rate_below_the_providers_holds_beside_it_and_takes_nothing_from_others
+            a_long_message_takes_as_many_times_as_it_has_segments
         }
     }
     // These need two processes on one store, and the embedded one serves one.
