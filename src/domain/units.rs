@@ -21,6 +21,17 @@ enum Period {
     Hour,
 }
 
+/// What a rate counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RateUnit {
+    /// Messages, whatever their length.
+    #[default]
+    Message,
+    /// The segments of each.
+    Segment,
+}
+
 /// The text is not a rate.
 #[derive(Debug, thiserror::Error)]
 #[error(
