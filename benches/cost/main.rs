@@ -23,6 +23,7 @@ mod receipts;
 mod report;
 mod results;
 mod scale;
+mod senders;
 mod slow;
 mod steady;
 mod steering;
@@ -89,6 +90,9 @@ const CASES: &[Case] = &[
         &[Kind::Embedded],
         |on| Box::pin(slow::slow(on)),
     ),
+    ("senders", "two senders at 10/s each on a provider of 15/s, for a minute", BOTH, |on| {
+        Box::pin(senders::senders(on))
+    }),
     ("rate", "200/s over three workers", &[Kind::Redis], |_| Box::pin(cases::rate())),
 ];
 

@@ -77,7 +77,12 @@ use self::{
 };
 use crate::{
     clock::Clock,
-    domain::{callback_url, price::Price, signing_key::PublicKey, units::Rate},
+    domain::{
+        callback_url,
+        price::Price,
+        signing_key::PublicKey,
+        units::{Rate, RateUnit},
+    },
     providers::Provider,
     receipts::Desk,
     store::Store,
@@ -118,7 +123,7 @@ pub struct Api {
 }
 
 /// What the API must know of a provider: to judge a batch for it, and to show it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProviderFacts {
     /// Whether it sends nothing without a sender.
     pub needs_from: bool,
@@ -134,6 +139,14 @@ pub struct ProviderFacts {
     pub price_per_segment: Option<Price>,
     /// How long after a batch was handed over its receipts are waited for.
     pub receipt_timeout: Duration,
+    /// What its rates count.
+    pub rate_unit: RateUnit,
+    /// The most that leaves from each sender a period.
+    pub sender_rate: Option<Rate>,
+    /// The senders that recipients of batches without one are shared among.
+    pub senders: Vec<String>,
+    /// The most that leaves a period to numbers that begin so.
+    pub prefix_rates: BTreeMap<String, Rate>,
 }
 
 /// What handlers share.

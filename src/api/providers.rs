@@ -134,6 +134,14 @@ impl App {
                 self.api.clock.now().after(left).to_string()
             }),
             rate: facts.rate.map(|rate| rate.to_string()),
+            rate_unit: facts.rate_unit,
+            sender_rate: facts.sender_rate.map(|rate| rate.to_string()),
+            senders: facts.senders.len(),
+            prefix_rates: facts
+                .prefix_rates
+                .iter()
+                .map(|(prefix, rate)| (prefix.clone(), rate.to_string()))
+                .collect(),
             max_in_flight: facts.max_in_flight,
             queued: sees_all.then(|| stats.open.saturating_sub(stats.sending)),
             in_flight: sees_all.then_some(stats.sending),

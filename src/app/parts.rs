@@ -241,7 +241,7 @@ impl Parts {
         let pinger = Pinger::new(&settings.callbacks, Clock::system(), signers.clone())
             .context("can't send pings")?;
         let facts = settings.providers.iter().map(|(name, provider)| {
-            let has_default_from = provider.common.from.is_some();
+            let has_default_from = provider.common.has_sender();
             let facts = ProviderFacts {
                 needs_from: provider.needs_from(),
                 has_default_from,
@@ -250,6 +250,10 @@ impl Parts {
                 max_in_flight: provider.common.max_in_flight,
                 price_per_segment: provider.common.price_per_segment,
                 receipt_timeout: provider.common.receipt_timeout,
+                rate_unit: provider.common.rate_unit,
+                sender_rate: provider.common.sender_rate,
+                senders: provider.common.senders.clone(),
+                prefix_rates: provider.common.prefix_rates.clone(),
             };
             (name.clone(), facts)
         });

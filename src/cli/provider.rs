@@ -137,7 +137,9 @@ fn rows(providers: &[ProviderResource]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::model::ProviderState;
+    use std::collections::BTreeMap;
+
+    use crate::{api::model::ProviderState, domain::units::RateUnit};
 
     #[test]
     fn a_list_is_a_row_a_provider() {
@@ -147,6 +149,10 @@ mod tests {
             state: ProviderState::Throttled,
             paused_until: Some("2026-11-23T20:16:46.971Z".into()),
             rate: None,
+            rate_unit: RateUnit::default(),
+            sender_rate: None,
+            senders: 0,
+            prefix_rates: BTreeMap::new(),
             max_in_flight: 64,
             queued,
             in_flight: queued,

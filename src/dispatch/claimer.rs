@@ -112,8 +112,12 @@ impl Claimer {
         }
         let now = Instant::now();
         self.lane.close(Wish::Pause, |hold| hold.turn_is_over(now));
-        let enough = self.lane.in_hand() > self.ahead(now) || self.lane.is_full();
-        if enough || self.lane.gate.is_closed() {
+        let ahead = self.ahead(now);
+        let enough = match &self.lane.levels {
+            None => self.lane.in_hand() > ahead,
+            Some(levels) => levels.has_enough(&self.lane, ahead),
+        };
+        if enough || self.lane.is_full() || self.lane.gate.is_closed() {
             return Ok(false);
         }
         self.claim().await
@@ -178,7 +182,11 @@ impl Claimer {
         };
         let wait_max = self.lane.policy.wait_max().max(PAUSE_MAX);
         let lease = self.lane.lease;
-        let hold = Arc::new(Hold::new(claimed, job, sent_at, lease, wait_max, &opted_out));
+        let hold = Hold::new(claimed, job, sent_at, lease, wait_max, &opted_out);
+        let hold = Arc::new(match &self.lane.levels {
+            None => hold,
+            Some(levels) => hold.in_strands(levels),
+        });
         let messages = hold.size();
         tracing::info!(batch.id = %id, chunk = hold.chunk, messages, provider.name = self.lane.name, "chunk claimed");
         self.claimed += messages as u64;

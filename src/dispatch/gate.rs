@@ -29,13 +29,13 @@ use crate::{
 };
 
 /// What a rate may catch up, and the length of a run: this much of it.
-const BURST: Duration = Duration::from_millis(50);
+pub(super) const BURST: Duration = Duration::from_millis(50);
 
 /// No run begins further ahead than this.
 const AHEAD: Duration = Duration::from_secs(1);
 
 /// How long to wait before the store is asked again after it failed.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+pub(super) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 pub(super) struct Gate {
     provider: String,
@@ -144,6 +144,11 @@ impl Gate {
         Ok(())
     }
 
+    /// The time between two submissions; zero without a rate.
+    pub(super) fn interval(&self) -> Duration {
+        self.rate.map_or(Duration::ZERO, Rate::interval)
+    }
+
     /// How many messages the rate lets leave within `time`; `None` without a rate.
     pub(super) fn within(&self, time: Duration) -> Option<u32> {
         self.rate.map(|rate| messages_within(rate, time).get())
@@ -157,7 +162,8 @@ impl Gate {
         Some(not_until.wait_time_from(own.clock().now()))
     }
 
-    async fn wait_out_pause(&self) {
+    /// Resolves once messages may leave.
+    pub(super) async fn wait_out_pause(&self) {
         while self.is_closed() {
             // Listen first, then look.
             let resumed = self.resumed.notified();

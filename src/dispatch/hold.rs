@@ -19,6 +19,7 @@
 
 mod outbox;
 mod sorted;
+mod strands;
 mod taken;
 
 use std::{
@@ -33,8 +34,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use self::sorted::{Known, Sorted};
 pub(super) use self::{outbox::Outbox, taken::Taken};
+use self::{
+    sorted::{Known, Sorted},
+    strands::Strands,
+};
 use super::{job::Job, run::Run};
 use crate::{
     domain::{batch::DeliveryGuarantee, chunk, message::FinalState, past::Mark, time::UnixMs},
@@ -61,6 +65,8 @@ pub(super) struct Hold {
     offsets: Vec<u32>,
     /// The places to send now.
     ready: Vec<u16>,
+    /// The same in strands, if those of different senders or prefixes wait for different clocks.
+    strands: Option<Mutex<Strands>>,
     /// When they may leave, if the batch has a rate of its own.
     times: Option<Mutex<Run>>,
     known: Known,
@@ -124,6 +130,7 @@ impl Hold {
             recipients,
             finished: AtomicBool::new(ready.is_empty()),
             ready,
+            strands: None,
             times: times.map(Mutex::new),
             known,
             later,
@@ -245,8 +252,8 @@ impl Hold {
         // Locked over the swap: whoever then finds the hold finished waits for the rest of this.
         let mut outbox = self.outbox.lock();
         let next = self.next.swap(CLOSED, Ordering::SeqCst);
-        let untaken = usize::try_from(next).ok().and_then(|next| self.ready.get(next..));
-        if let Some(untaken @ [_, ..]) = untaken {
+        let untaken = self.untaken(next);
+        if !untaken.is_empty() {
             let state = match wish {
                 Wish::Cancel => Some(FinalState::Canceled),
                 Wish::Expire => Some(FinalState::Expired),

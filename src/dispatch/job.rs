@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    domain::{batch::BatchSpec, composer::Composer, ids::BatchId},
+    domain::{batch::BatchSpec, chunk::Entry, composer::Composer, ids::BatchId},
     store::{Dispatch, StoreError},
 };
 use std::sync::Arc;
@@ -29,6 +29,12 @@ impl Job {
     fn new(id: BatchId, spec: BatchSpec) -> Self {
         let composer = Composer::new(&spec);
         Self { id, spec, composer }
+    }
+
+    /// How many segments a recipient's message has; none if it can't be sent. `scratch` is for its text.
+    pub(super) fn segments(&self, entry: &Entry<'_>, scratch: &mut String) -> u32 {
+        let size = self.composer.size(entry, scratch);
+        size.map_or(0, |size| u32::try_from(size.segments).unwrap_or(u32::MAX))
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     gate::Gate,
     hold::{Hold, Taken},
+    levels::{Levels, Origin},
     run::Run,
 };
 use crate::{
@@ -54,12 +55,15 @@ pub(super) struct Shared {
     pub(super) name: String,
     pub(super) provider: Arc<dyn Provider>,
     pub(super) policy: RetryPolicy,
-    pub(super) default_from: Option<String>,
+    /// Where messages come from whose batch does not say so.
+    pub(super) origin: Origin,
     pub(super) max_in_flight: u32,
     pub(super) store: Store,
     pub(super) lease: Duration,
     pub(super) metrics: Arc<Metrics>,
     pub(super) gate: Gate,
+    /// The levels of its rate, if it has more than one, or counts segments.
+    pub(super) levels: Option<Levels>,
     pub(super) slots: Semaphore,
     /// Holds with messages to take, in the order claimed. Senders read it, the claimer adds.
     queue: Mutex<VecDeque<Arc<Hold>>>,
@@ -94,7 +98,8 @@ impl Shared {
             name,
             provider,
             policy: (&settings.retry).into(),
-            default_from: settings.from,
+            levels: Levels::new(&settings),
+            origin: Origin::new(&settings),
             max_in_flight,
             store,
             lease,
@@ -140,6 +145,7 @@ impl Shared {
     async fn ring_at_times(self: Arc<Self>, hold: Arc<Hold>, mut times: Run) {
         while let Some(next) = times.next(Instant::now()).filter(|_| hold.left() > 0) {
             sleep_until(next.into()).await;
+            self.ring_levels();
             self.work.notify_one();
             times.use_one();
         }
@@ -202,6 +208,19 @@ impl Shared {
         found
     }
 
+    /// Looks through the holds that have messages left.
+    pub(super) fn look_through<T>(&self, look: impl FnOnce(&mut VecDeque<Arc<Hold>>) -> T) -> T {
+        let mut queue = self.queue.lock();
+        let held = queue.len();
+        queue.retain(|hold| hold.left() > 0);
+        if queue.len() < held {
+            self.count_piecemeal(&queue);
+            self.wanted.notify_one();
+            self.settle.notify_one();
+        }
+        look(&mut queue)
+    }
+
     fn count_piecemeal(&self, queue: &VecDeque<Arc<Hold>>) {
         let piecemeal = queue.iter().filter(|hold| hold.is_piecemeal()).count();
         self.piecemeal.store(piecemeal, Ordering::Relaxed);
@@ -224,10 +243,17 @@ impl Shared {
 
     /// Rings for messages of a hold that may be taken from now on.
     pub(super) fn ring(&self, messages: usize) {
+        self.ring_levels();
         if messages >= self.max_in_flight as usize {
             self.work.notify_waiters();
         } else {
             (0..messages).for_each(|_| self.work.notify_one());
+        }
+    }
+
+    fn ring_levels(&self) {
+        if let Some(levels) = &self.levels {
+            levels.ring();
         }
     }
 

@@ -12,6 +12,7 @@ mod hold;
 mod job;
 mod keeper;
 mod lane;
+mod levels;
 mod optouts;
 pub mod reaper;
 mod run;

@@ -68,7 +68,10 @@ impl Sender {
         }
         // The semaphore is never closed.
         let slot = lane.slots.acquire().await.ok()?;
-        let taken = lane.gate.pass(|| lane.left(), || lane.take(&mut self.current)).await?;
+        let taken = match &lane.levels {
+            None => lane.gate.pass(|| lane.left(), || lane.take(&mut self.current)).await?,
+            Some(levels) => levels.pass(lane).await?,
+        };
         slot.forget();
         Some(taken)
     }
@@ -105,7 +108,7 @@ impl Sender {
         let submission = Submission {
             id: taken.id(),
             to: entry.to,
-            from: job.spec.from.as_deref().or(self.lane.default_from.as_deref()),
+            from: self.lane.origin.of(job.spec.from.as_deref(), entry.to),
             body: &self.body,
             attempts: open.attempts,
             valid_for: taken.time_left(began),

@@ -11,7 +11,7 @@ pub mod registry;
 mod signed;
 pub mod twilio;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use ::http::HeaderMap;
 use futures_util::{future::BoxFuture, stream::BoxStream};
@@ -25,7 +25,7 @@ use crate::domain::{
     receipt::Receipt,
     retry::RetryPolicy,
     time::UnixMs,
-    units::{Rate, span},
+    units::{Rate, RateUnit, span},
 };
 
 /// A way for messages to leave.
@@ -133,6 +133,17 @@ pub struct CommonSettings {
     /// What a segment costs, for estimates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price_per_segment: Option<Price>,
+    /// What the rates count.
+    pub rate_unit: RateUnit,
+    /// The most that leaves from each sender a period, over all workers; no limit if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_rate: Option<Rate>,
+    /// The senders that the recipients of batches without one are shared among.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub senders: Vec<String>,
+    /// The most that leaves a period, over all workers, to numbers that begin so.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub prefix_rates: BTreeMap<String, Rate>,
 }
 
 /// See [`RetryPolicy`].
@@ -171,6 +182,14 @@ impl ReceiptRefusal {
 
 // === impl CommonSettings ===
 
+impl CommonSettings {
+    /// Whether a batch needs no sender of its own.
+    #[must_use]
+    pub fn has_sender(&self) -> bool {
+        self.from.is_some() || !self.senders.is_empty()
+    }
+}
+
 impl Default for CommonSettings {
     fn default() -> Self {
         Self {
@@ -182,6 +201,10 @@ impl Default for CommonSettings {
             receipts: None,
             receipt_timeout: Duration::from_hours(72),
             price_per_segment: None,
+            rate_unit: RateUnit::default(),
+            sender_rate: None,
+            senders: Vec::new(),
+            prefix_rates: BTreeMap::new(),
         }
     }
 }

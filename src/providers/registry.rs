@@ -4,6 +4,8 @@
 //! split by hand, since serde's `flatten` would let unknown keys pass: every key that nobody knows
 //! is an error that names it. A new kind is one more line in `KINDS`.
 
+mod levels;
+
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use config::{ConfigError, Value, ValueKind};
@@ -21,7 +23,7 @@ const KINDS: [Registration; 3] = [
 ];
 
 /// The keys every kind has, besides `kind`.
-const COMMON_KEYS: [&str; 8] = [
+const COMMON_KEYS: [&str; 12] = [
     "rate",
     "max_in_flight",
     "timeout",
@@ -30,6 +32,10 @@ const COMMON_KEYS: [&str; 8] = [
     "receipts",
     "receipt_timeout",
     "price_per_segment",
+    "rate_unit",
+    "sender_rate",
+    "senders",
+    "prefix_rates",
 ];
 
 /// The most open exchanges a process may be allowed.
@@ -175,7 +181,7 @@ fn judge(common: &CommonSettings) -> Result<(), InvalidSettings> {
             return Err(InvalidSettings::new(key, "give a duration of at most 30d"));
         }
     }
-    Ok(())
+    levels::judge(common)
 }
 
 // === impl Site ===
@@ -359,6 +365,12 @@ mod tests {
                 "kind = \"mock\"\nprice_per_segment = \"0.0079\"",
                 "the value of `price_per_segment` is wrong: not a price",
             ),
+            ("kind = \"mock\"\nrate_unit = \"part\"", "the value of `rate_unit` is wrong"),
+            (
+                "kind = \"mock\"\nsender_rate = \"fast\"",
+                "the value of `sender_rate` is wrong: not a rate",
+            ),
+            ("kind = \"mock\"\nprefix_rates = { \"+1\" = \"fast\" }", "prefix_rates"),
             ("kind = \"mock\"\nlatency = \"soon\"", "the value of `latency` is wrong"),
             ("kind = \"mock\"\nretry = { attemptss = 1 }", "attemptss"),
         ];
@@ -388,6 +400,22 @@ mod tests {
             ),
             ("kind = \"mock\"\nfailure_ratio = 1.5", "providers.carrier.failure_ratio: "),
             ("kind = \"http\"\nurl = \"ftp://a.example\"", "providers.carrier.url: "),
+            (
+                "kind = \"mock\"\nsenders = [\"+1555\", \"\"]",
+                "providers.carrier.senders: number 2 is",
+            ),
+            (
+                "kind = \"mock\"\nsenders = [\"+1\", \"+1\"]",
+                "providers.carrier.senders: +1 is there twice",
+            ),
+            (
+                "kind = \"mock\"\nfrom = \"+1\"\nsenders = [\"+2\"]",
+                "providers.carrier.senders: give senders or a `from`",
+            ),
+            (
+                "kind = \"mock\"\nprefix_rates = { \"+0\" = \"1/s\" }",
+                "providers.carrier.prefix_rates: \"+0\" is not the beginning",
+            ),
         ];
         for (toml, expected) in cases {
             let settings = read(toml).unwrap();
@@ -434,6 +462,9 @@ mod tests {
             rate: "1/s".parse().ok(),
             from: Some("+15550001111".into()),
             price_per_segment: "0.0079 USD".parse().ok(),
+            sender_rate: "1/s".parse().ok(),
+            senders: vec!["+15550001111".into()],
+            prefix_rates: "1/s".parse().into_iter().map(|rate| ("+1".into(), rate)).collect(),
             ..CommonSettings::default()
         };
         let shown = serde_json::to_value(common).unwrap();

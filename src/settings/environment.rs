@@ -104,7 +104,8 @@ fn kind(steps: &[&str], text: &str) -> ValueKind {
             "allow_networks" | "allow_ports" | "deny_networks" | "deny_ports" | "dns_servers"
             | "schedule" | "signing_keys" | "signing_secrets",
         ]
-        | ["accounts", _, "api_key_hashes" | "signing_secrets"] => {
+        | ["accounts", _, "api_key_hashes" | "signing_secrets"]
+        | ["providers", _, "senders"] => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             ValueKind::from(items.map(str::to_owned).collect::<Vec<_>>())
         }

@@ -30,6 +30,7 @@ mod ndjson;
 mod optouts;
 mod packed;
 mod process;
+mod rates;
 mod receipts;
 mod samples;
 mod scene;

@@ -25,7 +25,12 @@ use crate::{
         problem::Problem,
         submission::{self, Refusal, Rules, Submission},
     },
-    domain::{batch::BatchSpec, chunk::NewChunk, time::UnixMs, units::Rate},
+    domain::{
+        batch::BatchSpec,
+        chunk::NewChunk,
+        time::UnixMs,
+        units::{Rate, RateUnit},
+    },
     store::ProviderStats,
 };
 
@@ -81,9 +86,9 @@ pub(in crate::api) async fn estimate(
     };
     let name = std::slice::from_ref(&spec.provider);
     let stats = app.api.store.reading.stats(name).await?.providers.remove(&spec.provider);
-    let facts = app.api.providers.get(&spec.provider).copied().unwrap_or_default();
+    let facts = app.api.providers.get(&spec.provider).cloned().unwrap_or_default();
     let now = app.api.clock.now();
-    let finish_at = finish_at(now, &spec, counted.sendable(), facts, &stats.unwrap_or_default());
+    let finish_at = finish_at(now, &spec, &counted, &facts, &stats.unwrap_or_default());
     let cost = facts.price_per_segment.map(|price| Cost {
         amount: price.of(counted.segments),
         currency: price.currency().to_string(),
@@ -190,25 +195,33 @@ fn estimating<'a>(app: &'a App, account: &'a Account) -> Rules<'a> {
     Rules { counts_invalid: true, ..app.rules(account) }
 }
 
-/// When the last of so many messages would have left, if all that is accepted now goes first and
-/// nothing fails. `None` if nothing limits the rate, or the provider is stopped.
+/// When the last of these messages would have left, if all that is accepted now goes first and
+/// nothing fails. `None` if nothing limits the rate, or the provider is stopped. (What is accepted counts
+/// as one segment a message, and no recipient's own limits are looked at: of prefixes, and of a pool.)
 fn finish_at(
     now: UnixMs,
     spec: &BatchSpec,
-    messages: u64,
-    provider: ProviderFacts,
+    counted: &Counted,
+    provider: &ProviderFacts,
     stats: &ProviderStats,
 ) -> Option<UnixMs> {
-    let slowest =
-        [provider.rate, spec.rate].into_iter().flatten().max_by_key(|rate| rate.interval());
-    let own = slowest.filter(|_| !stats.stopped)?;
+    let messages = counted.sendable();
+    let units = match provider.rate_unit {
+        RateUnit::Message => messages,
+        RateUnit::Segment => counted.segments,
+    };
+    let from_one =
+        provider.sender_rate.filter(|_| spec.from.is_some() || provider.senders.is_empty());
+    let limits = [(provider.rate, units), (from_one, units), (spec.rate, messages)];
+    let limits = limits.into_iter().filter_map(|(rate, count)| Some(time_of(count, rate?)));
+    let own = limits.max().filter(|_| !stats.stopped)?;
     let begins_at = spec.send_at.unwrap_or(now).max(now);
     if messages == 0 {
         return Some(begins_at);
     }
     let ahead = provider.rate.map_or(Duration::ZERO, |rate| time_of(stats.open, rate));
     let free_at = now.after(Duration::from_millis(stats.paused_ms)).after(ahead);
-    Some(begins_at.max(free_at).after(time_of(messages, own)))
+    Some(begins_at.max(free_at).after(own))
 }
 
 /// How long so many take.
@@ -231,7 +244,32 @@ mod tests {
     ) -> Option<u64> {
         let rate = provider.map(|rate| rate.parse().unwrap());
         let facts = ProviderFacts { rate, ..ProviderFacts::default() };
-        finish_at(NOW, spec, messages, facts, stats).map(|at| at.since(NOW).as_secs())
+        finish_at(NOW, spec, &counted(messages), &facts, stats).map(|at| at.since(NOW).as_secs())
+    }
+
+    /// So many messages of two segments each.
+    fn counted(messages: u64) -> Counted {
+        let mut counted = Counted { segments: messages.saturating_mul(2), ..Counted::default() };
+        counted.encodings.gsm7 = messages;
+        counted
+    }
+
+    #[test]
+    fn segments_and_senders_take_their_time() {
+        let idle = ProviderStats::default();
+        let seconds = |facts: &ProviderFacts, from: Option<&str>| {
+            let spec = BatchSpec { from: from.map(str::to_owned), ..BatchSpec::default() };
+            let at = finish_at(NOW, &spec, &counted(100), facts, &idle);
+            at.map(|at| at.since(NOW).as_secs())
+        };
+        let (rate, rate_unit) = ("10/s".parse().ok(), RateUnit::Segment);
+        let facts = ProviderFacts { rate, rate_unit, ..ProviderFacts::default() };
+        assert_eq!(seconds(&facts, None), Some(20));
+        let facts = ProviderFacts { sender_rate: "4/s".parse().ok(), ..facts };
+        assert_eq!(seconds(&facts, None), Some(50));
+        let facts = ProviderFacts { senders: vec!["+15550001111".to_owned()], ..facts };
+        assert_eq!(seconds(&facts, None), Some(20));
+        assert_eq!(seconds(&facts, Some("+15550002222")), Some(50));
     }
 
     #[test]

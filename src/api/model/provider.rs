@@ -1,9 +1,11 @@
 //! Providers, as clients see them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::receipts::Tally;
+use crate::{domain::units::RateUnit, receipts::Tally};
 
 /// The providers of the installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -27,9 +29,19 @@ pub struct ProviderResource {
     /// Until when it asked to be left alone; null if it didn't, or the time has passed.
     #[schema(format = DateTime)]
     pub paused_until: Option<String>,
-    /// The most messages a period, over all workers; null if there is no limit.
+    /// The most that leaves a period, over all workers; null if there is no limit.
     #[schema(example = "100/s")]
     pub rate: Option<String>,
+    /// What `rate`, `sender_rate` and `prefix_rates` count.
+    pub rate_unit: RateUnit,
+    /// The most that leaves from each sender a period, over all workers; null if there is no limit.
+    #[schema(example = "10/s")]
+    pub sender_rate: Option<String>,
+    /// How many senders share the recipients of batches without `from`; 0 if the provider has no such pool.
+    pub senders: usize,
+    /// The most that leaves a period, over all workers, to numbers that begin so. The longest prefix counts.
+    #[schema(example = json!({"+1": "100/s", "+4917": "5/s"}))]
+    pub prefix_rates: BTreeMap<String, String>,
     /// The most open exchanges of one process.
     pub max_in_flight: u32,
     /// Messages that wait for it, of all accounts; null for accounts without `admin`.

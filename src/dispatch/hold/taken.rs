@@ -8,7 +8,7 @@ use std::{
 use super::Hold;
 use crate::{
     domain::{
-        chunk::{self, Entry},
+        chunk::Entry,
         ids::MessageId,
         message::{Next, Open},
         record,
@@ -31,8 +31,7 @@ impl Taken {
     }
 
     pub(in crate::dispatch) fn entry(&self) -> Entry<'_> {
-        let offset = self.hold.offsets.get(usize::from(self.place));
-        offset.map_or_else(Entry::default, |offset| chunk::entry_at(&self.hold.recipients, *offset))
+        self.hold.entry(self.place)
     }
 
     /// What is known of it.
