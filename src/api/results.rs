@@ -68,6 +68,8 @@ struct Results {
     from: Option<u32>,
     /// Messages written so far.
     written: u64,
+    /// How long the last page was, in bytes: the next one will be about as long.
+    page_bytes: usize,
     _place: OwnedSemaphorePermit,
 }
 
@@ -86,7 +88,16 @@ pub(super) async fn answer(
     form: Form,
 ) -> Result<Response, Problem> {
     let place = body::a_place(&app.streams, app.api.server.body_timeout).await?;
-    let mut results = Results { app, batch, state, form, from: Some(0), written: 0, _place: place };
+    let mut results = Results {
+        app,
+        batch,
+        state,
+        form,
+        from: Some(0),
+        written: 0,
+        page_bytes: 0,
+        _place: place,
+    };
     // A store that is away is told of by a status, not by an answer that breaks off.
     let first = results.page().await?.unwrap_or_default();
     let pages = stream::try_unfold((Some(first), results), |(first, mut results)| async move {
@@ -151,7 +162,7 @@ impl Results {
         };
         let reading = &self.app.api.store.reading;
         let (views, next) = reading.messages(self.batch.id, self.state, from, PAGE).await?;
-        let mut text = Vec::new();
+        let mut text = Vec::with_capacity(self.page_bytes + self.page_bytes / 8);
         if from == 0 && self.form == Form::Csv {
             let mut header = Record::new(&mut text);
             for column in COLUMNS {
@@ -165,6 +176,7 @@ impl Results {
             let message = MessageResource::new(self.batch.id, &self.batch.provider, view);
             self.form.write(&message, &mut text);
         }
+        self.page_bytes = text.len();
         Ok(Some(text.into()))
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 const ROWS: usize = 1_000;
 
 /// The widths of the columns up to the time, so that tables of further pages line up.
-const WIDTHS: [u16; 5] = [8, 16, 11, 5, 20];
+const WIDTHS: [u16; 6] = [8, 16, 11, 8, 5, 20];
 
 /// List a batch's messages, in order
 #[derive(Debug, Args)]
@@ -89,6 +89,7 @@ fn rows(messages: &[MessageResource], has_header: bool) -> String {
         ("index", right),
         ("to", left),
         ("state", left),
+        ("segments", right),
         ("tries", right),
         ("updated", left),
         ("reference", left),
@@ -101,6 +102,7 @@ fn rows(messages: &[MessageResource], has_header: bool) -> String {
             message.index.to_string(),
             message.to.clone(),
             message.state.word().to_owned(),
+            message.segments.map_or_else(|| "-".to_owned(), |segments| segments.to_string()),
             message.attempts.to_string(),
             table::instant(&message.updated_at),
             message.reference.clone().unwrap_or_default(),
@@ -129,7 +131,7 @@ mod tests {
         let [header, row] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
         assert!(header.trim_start().starts_with("INDEX  TO"), "{header}");
         let words: Vec<_> = row.split_whitespace().collect();
-        assert_eq!(words[..6], ["2", "12", "failed", "0", "2026-11-23", "20:16:46Z"]);
+        assert_eq!(words[..7], ["2", "12", "failed", "-", "0", "2026-11-23", "20:16:46Z"]);
         assert!(row.ends_with("invalid_number: not an E.164 number"), "{row}");
         assert_eq!(rows(&[message], false), format!("{row}\n"));
     }
