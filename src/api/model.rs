@@ -150,7 +150,7 @@ pub struct MessageResource {
     pub encoding: Option<Encoding>,
     /// Tries used up.
     pub attempts: u8,
-    /// The provider it leaves through.
+    /// The provider it leaves through: the batch's, or the fallback that stood in for it.
     pub provider: String,
     /// The provider's own name for it.
     pub provider_message_id: Option<String>,
@@ -315,7 +315,7 @@ impl MessageResource {
             segments: view.size.map(|size| u32::try_from(size.segments).unwrap_or(u32::MAX)),
             encoding: view.size.map(|size| size.encoding),
             attempts: view.attempts,
-            provider: provider.to_owned(),
+            provider: view.provider.unwrap_or_else(|| provider.to_owned()),
             provider_message_id: view.provider_message_id,
             error: view.error.map(MessageError::from),
             updated_at: view.updated_at.to_string(),

@@ -84,7 +84,7 @@ impl Parts {
         let public_keys = secrets::public_keys(&settings.callbacks)?;
         let accounts = Arc::new(Accounts::new(&settings.accounts));
         let (certificate, metrics): (_, Arc<Metrics>) = (None, Arc::default());
-        let (receipts, of) = (Arc::clone(&store.receipts), BTreeMap::new());
+        let (receipts, of) = (Arc::clone(&store.receipts), stands_in_for(&settings));
         let (desk, clerk) = receipts::open(receipts, Clock::system(), of, Arc::clone(&metrics));
         Ok(Self {
             settings,
@@ -291,6 +291,16 @@ impl Pings for ApiPings {
     ) -> Result<AttemptEnd, Forbidden> {
         self.0.ping(account, url, headers, secret).await
     }
+}
+
+/// For each provider those whose messages may leave through it: its own, and those that it stands in for.
+fn stands_in_for(settings: &Settings) -> BTreeMap<String, Vec<String>> {
+    let of = |name: &String| {
+        let others = settings.providers.iter();
+        let others = others.filter(|(_, other)| other.common.fallback.as_ref() == Some(name));
+        [name].into_iter().chain(others.map(|(other, _)| other)).cloned().collect()
+    };
+    settings.providers.keys().map(|name| (name.clone(), of(name))).collect()
 }
 
 fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -117,7 +117,7 @@ impl Claimer {
             None => self.lane.in_hand() > ahead,
             Some(levels) => levels.has_enough(&self.lane, ahead),
         };
-        if enough || self.lane.is_full() || self.lane.gate.is_closed() {
+        if enough || self.lane.is_full() || self.lane.is_shut(now) {
             return Ok(false);
         }
         self.claim().await

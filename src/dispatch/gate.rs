@@ -162,7 +162,7 @@ impl Gate {
         Some(not_until.wait_time_from(own.clock().now()))
     }
 
-    /// Resolves once messages may leave.
+    /// Waits until messages may leave, as far as pauses and stops go.
     pub(super) async fn wait_out_pause(&self) {
         while self.is_closed() {
             // Listen first, then look.

@@ -8,7 +8,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -16,11 +16,12 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, SemaphorePermit},
     time::sleep_until,
 };
 
 use super::{
+    breaker::Breaker,
     gate::Gate,
     hold::{Hold, Taken},
     levels::{Levels, Origin},
@@ -64,6 +65,14 @@ pub(super) struct Shared {
     pub(super) gate: Gate,
     /// The levels of its rate, if it has more than one, or counts segments.
     pub(super) levels: Option<Levels>,
+    /// Whether the provider is away.
+    pub(super) breaker: Breaker,
+    /// The name of the provider that stands in meanwhile.
+    fallback_name: Option<String>,
+    /// Its lane; set once all lanes are there, if there is one.
+    fallback: OnceLock<Arc<Self>>,
+    /// The open exchanges that it may have; set if it stands in for another. Else its senders are as many.
+    exchanges: OnceLock<Semaphore>,
     pub(super) slots: Semaphore,
     /// Holds with messages to take, in the order claimed. Senders read it, the claimer adds.
     queue: Mutex<VecDeque<Arc<Hold>>>,
@@ -95,6 +104,10 @@ impl Shared {
         let gate = Gate::new(&name, settings.rate, Arc::clone(&store.dispatch));
         Self {
             gate,
+            breaker: Breaker::new(settings.breaker),
+            fallback_name: settings.fallback.clone(),
+            fallback: OnceLock::new(),
+            exchanges: OnceLock::new(),
             name,
             provider,
             policy: (&settings.retry).into(),
@@ -115,6 +128,28 @@ impl Shared {
             unsettled: AtomicU32::new(0),
             closed: AtomicBool::new(false),
         }
+    }
+
+    /// Finds the lane of the fallback among all lanes, which settings name.
+    pub(super) fn find_fallback(&self, lanes: &[Arc<Self>]) {
+        let wanted = self.fallback_name.as_deref();
+        let Some(fallback) = lanes.iter().find(|lane| Some(lane.name.as_str()) == wanted) else {
+            return;
+        };
+        let permits = fallback.max_in_flight as usize;
+        fallback.exchanges.get_or_init(|| Semaphore::new(permits));
+        self.fallback.get_or_init(|| Arc::clone(fallback));
+    }
+
+    /// The lane of the provider that stands in while this one is away.
+    pub(super) fn fallback(&self) -> Option<&Arc<Self>> {
+        self.fallback.get()
+    }
+
+    /// Waits until one more exchange may be open, where that is not bounded by the number of senders alone.
+    pub(super) async fn exchange(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.exchanges.get()?.acquire().await.ok()
     }
 
     /// Puts a fresh hold in.
@@ -206,6 +241,12 @@ impl Shared {
             self.settle.notify_one();
         }
         found
+    }
+
+    /// The next message to send, whatever the levels of this provider's rate: it leaves through another one.
+    pub(super) fn take_any(&self, current: &mut Option<Arc<Hold>>) -> Option<Taken> {
+        let Some(levels) = &self.levels else { return self.take(current) };
+        self.look_through(|holds| levels.take_any(holds))
     }
 
     /// Looks through the holds that have messages left.

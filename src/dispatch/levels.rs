@@ -10,6 +10,7 @@ mod asking;
 mod turns;
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use self::{asking::Desk, turns::Turns};
-use super::hold::Taken;
+use super::hold::{Hold, Taken};
 use crate::{
     domain::{prefixes::Prefixes, senders::Senders, units::RateUnit},
     providers::CommonSettings,
@@ -74,9 +75,7 @@ impl Origin {
 impl Levels {
     /// The levels that a provider's table sets; `None` if it has none but a rate in messages.
     pub(super) fn new(settings: &CommonSettings) -> Option<Self> {
-        let has_levels = settings.sender_rate.is_some() || !settings.prefix_rates.is_empty();
-        let counts = settings.rate_unit == RateUnit::Segment && settings.rate.is_some();
-        (has_levels || counts).then(|| Self {
+        settings.has_levels().then(|| Self {
             unit: settings.rate_unit,
             sender_interval: settings.sender_rate.map(|rate| rate.interval()),
             prefixes: Prefixes::new(&settings.prefix_rates),
@@ -84,6 +83,16 @@ impl Levels {
             turns: Mutex::default(),
             desk: tokio::sync::Mutex::default(),
             news: Notify::new(),
+        })
+    }
+
+    /// The next message of whichever strand: it waits for none of these clocks.
+    pub(super) fn take_any(&self, holds: &VecDeque<Arc<Hold>>) -> Option<Taken> {
+        let now = Instant::now();
+        holds.iter().find_map(|hold| {
+            let mut first = None;
+            hold.each_strand(now, |key, _| _ = first.get_or_insert_with(|| key.clone()));
+            hold.take_of(&first?)
         })
     }
 

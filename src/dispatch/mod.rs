@@ -3,9 +3,11 @@
 //!
 //! For each provider there is a lane. Its claimer puts holds (claimed chunks) in, its senders take
 //! messages out and submit them behind the gate (rate and pauses), its settler brings the outcomes
-//! into the store. One keeper keeps the leases of all lanes. The reaper is apart: it runs in every
-//! process, whatever its roles.
+//! into the store. While a provider is away (its breaker says so), its messages leave through the gate of
+//! its fallback. One keeper keeps the leases of all lanes. The reaper is apart: it runs in every process,
+//! whatever its roles.
 
+mod breaker;
 mod claimer;
 mod gate;
 mod hold;
@@ -19,6 +21,7 @@ mod run;
 mod sender;
 mod settings;
 mod settler;
+mod way;
 
 use std::sync::Arc;
 
@@ -49,7 +52,11 @@ impl Worker {
     ) -> Self {
         let share =
             |lane| Arc::new(Shared::new(lane, store.clone(), settings.lease, Arc::clone(metrics)));
-        Self { lanes: lanes.into_iter().map(share).collect(), store, settings }
+        let lanes: Vec<_> = lanes.into_iter().map(share).collect();
+        for lane in &lanes {
+            lane.find_fallback(&lanes);
+        }
+        Self { lanes, store, settings }
     }
 
     /// Works until `soft` is cancelled; then finishes the open exchanges, settles them and gives

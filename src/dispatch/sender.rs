@@ -17,6 +17,7 @@ use super::{
     hold::{Hold, Taken},
     lane::Shared,
     optouts,
+    way::{Fit, Way},
 };
 use crate::{
     crash,
@@ -24,6 +25,7 @@ use crate::{
         message::{Next, Terms},
         outcome::{Outcome, SendError},
         recipient::Masked,
+        through::Through,
     },
     providers::{PAUSE_MAX, Submission},
     store::Wish,
@@ -53,30 +55,55 @@ impl Sender {
                 () = soft.cancelled() => return,
                 taken = self.next(&lane) => taken,
             };
-            if let Some(taken) = next {
-                self.send(taken).await;
+            if let Some((taken, way)) = next {
+                self.send_by(&lane, taken, way).await;
             }
             tokio::task::coop::consume_budget().await;
         }
     }
 
-    /// The next message that may leave now; its slot is taken.
-    async fn next(&mut self, lane: &Shared) -> Option<Taken> {
+    /// The next message that may leave now, and by which way; its slot is taken.
+    async fn next<'a>(&mut self, lane: &'a Arc<Shared>) -> Option<(Taken, Way<'a>)> {
         if self.current.as_ref().is_none_or(|hold| hold.left() == 0) {
             self.current = None;
             lane.work().await;
         }
         // The semaphore is never closed.
         let slot = lane.slots.acquire().await.ok()?;
-        let taken = match &lane.levels {
-            None => lane.gate.pass(|| lane.left(), || lane.take(&mut self.current)).await?,
-            Some(levels) => levels.pass(lane).await?,
-        };
+        let passed = lane.pass(&mut self.current).await?;
         slot.forget();
-        Some(taken)
+        Some(passed)
     }
 
-    async fn send(&mut self, taken: Taken) {
+    /// Sends a message by this way, or by the one that it is bound to.
+    async fn send_by<'a>(&mut self, lane: &'a Arc<Shared>, taken: Taken, way: Way<'a>) {
+        let open = taken.open();
+        match lane.fit(&open, &way) {
+            Fit::Here => self.send(taken, way).await,
+            Fit::Fallback => {
+                drop(way);
+                match lane.pass_bound().await {
+                    Some(way) => self.send(taken, way).await,
+                    None => self.put_down(taken, Taken::give_back),
+                }
+            }
+            // It needs no way to end.
+            Fit::Later if taken.has_expired(Instant::now()) => self.send(taken, way).await,
+            Fit::Later => {
+                let next = lane.put_off(open, taken.hold.store_time(Instant::now()));
+                self.record(taken, &next, Through::OWN);
+            }
+            Fit::Nowhere => {
+                let error = SendError::passing(
+                    "provider_gone",
+                    "the provider that may have accepted it is its provider's fallback no more",
+                );
+                self.record(taken, &open.end(error), open.through);
+            }
+        }
+    }
+
+    async fn send(&mut self, taken: Taken, way: Way<'_>) {
         let began = Instant::now();
         if began >= taken.hold.deadline() {
             self.put_down(taken, Taken::give_back);
@@ -88,58 +115,63 @@ impl Sender {
             return;
         }
         if taken.has_expired(began) {
-            let next = taken.open().expire();
-            self.record(taken, &next);
+            let open = taken.open();
+            self.record(taken, &open.expire(), open.bound_to().unwrap_or_default());
             return;
         }
-        let tried = AssertUnwindSafe(self.try_once(&taken, began)).catch_unwind().await;
-        match tried.unwrap_or_else(|_| Some(self.contain(&taken, began))) {
-            Some(next) => self.record(taken, &next),
+        let tried = AssertUnwindSafe(self.try_once(&taken, &way, began)).catch_unwind().await;
+        match tried.unwrap_or_else(|_| Some(self.contain(&taken, &way, began))) {
+            Some(next) => self.record(taken, &next, way.through),
             None => self.put_down(taken, Taken::abandon),
         }
     }
 
     /// What follows from one try; `None` if the lease was lost meanwhile.
-    async fn try_once(&mut self, taken: &Taken, began: Instant) -> Option<Next> {
+    async fn try_once(&mut self, taken: &Taken, way: &Way<'_>, began: Instant) -> Option<Next> {
         let (job, entry, open) = (&taken.hold.job, taken.entry(), taken.open());
+        let exit = way.exit;
         if let Err(unfit) = job.composer.write(&entry, &mut self.body) {
             return Some(open.unfit(unfit.into()));
         }
         let submission = Submission {
             id: taken.id(),
             to: entry.to,
-            from: self.lane.origin.of(job.spec.from.as_deref(), entry.to),
+            from: exit.origin.of(job.spec.from.as_deref(), entry.to),
             body: &self.body,
             attempts: open.attempts,
             valid_for: taken.time_left(began),
         };
         let outcome = tokio::select! {
             biased;
-            outcome = self.lane.provider.submit(submission) => outcome,
+            outcome = exit.provider.submit(submission) => outcome,
             () = taken.hold.lost() => return None,
         };
         if matches!(outcome, Outcome::Accepted { .. }) {
             crash::point("accepted");
         }
-        self.obey(&outcome);
+        if !way.is_own() {
+            self.lane.metrics.failed_over(&self.lane.name);
+        }
+        exit.heed(&outcome, began);
+        obey(exit, &outcome);
         optouts::learn(&self.lane, &outcome, &job.spec.account, entry.to);
-        Some(self.next_of(taken, outcome, began))
+        Some(self.next_of(taken, way, outcome, began))
     }
 
     /// A panic is an unknown outcome of this message, and touches no other.
-    fn contain(&self, taken: &Taken, began: Instant) -> Next {
+    fn contain(&self, taken: &Taken, way: &Way<'_>, began: Instant) -> Next {
         self.lane.metrics.panic_contained();
-        let (id, provider) = (taken.id(), &self.lane.name);
+        let (id, provider) = (taken.id(), &way.exit.name);
         tracing::error!(message.id = %id, provider.name = provider, "a submission panicked");
         let error = SendError::passing("internal_error", "the submission broke off");
-        self.next_of(taken, Outcome::Unknown { error }, began)
+        self.next_of(taken, way, Outcome::Unknown { error }, began)
     }
 
     /// What follows from the outcome of a try begun at `began`.
-    fn next_of(&self, taken: &Taken, outcome: Outcome, began: Instant) -> Next {
+    fn next_of(&self, taken: &Taken, way: &Way<'_>, outcome: Outcome, began: Instant) -> Next {
         let (began, ended) = (taken.hold.store_time(began), taken.hold.store_time(Instant::now()));
         let terms = Terms { policy: &self.lane.policy, guarantee: taken.hold.job.spec.guarantee };
-        taken.open().after(outcome, terms, began, ended, rand::random())
+        way.next_of(taken.open(), outcome, terms, began, ended)
     }
 
     /// Lets go of a message of which nothing is recorded; its slot is free at once.
@@ -149,44 +181,45 @@ impl Sender {
         self.lane.settle.notify_one();
     }
 
-    /// Stops the provider for every worker if it asked for that.
-    fn obey(&self, outcome: &Outcome) {
-        let Outcome::Throttled { after, .. } = outcome else { return };
-        let pause = (*after).min(PAUSE_MAX);
-        let known = self.lane.gate.pause_left();
-        self.lane.gate.pause(pause);
-        // Many exchanges end with the same news: only what lengthens the pause is told on.
-        if pause.saturating_sub(known) < Duration::from_millis(100) {
-            return;
-        }
-        self.lane.metrics.provider_paused(&self.lane.name);
-        tracing::warn!(
-            provider.name = self.lane.name,
-            pause_ms = pause.as_millis(),
-            "provider asked for a pause"
-        );
-        let lane = Arc::clone(&self.lane);
-        tokio::spawn(async move {
-            if let Err(error) = lane.store.dispatch.throttle(&lane.name, pause).await {
-                tracing::warn!(provider.name = lane.name, %error, "other workers were not told of the pause");
-            }
-        });
-    }
-
-    fn record(&self, taken: Taken, next: &Next) {
+    /// Records what follows for a message whose last try left through `through`.
+    fn record(&self, taken: Taken, next: &Next, through: Through) {
         if tracing::enabled!(tracing::Level::DEBUG) {
             let to = Masked(taken.entry().to).to_string();
             tracing::debug!(message.id = %taken.id(), to, outcome = ?kind(next), "message tried");
         }
         let hold = Arc::clone(&taken.hold);
         let now = hold.store_time(Instant::now());
-        if taken.record(next, now) {
+        if taken.record(next, self.lane.name_of(through), now) {
             self.lane.recorded(hold.is_finished());
         } else {
             self.lane.slots.add_permits(1);
             self.lane.metrics.late_outcomes_refused(1);
         }
     }
+}
+
+/// Stops the provider for every worker if it asked for that.
+fn obey(exit: &Arc<Shared>, outcome: &Outcome) {
+    let Outcome::Throttled { after, .. } = outcome else { return };
+    let pause = (*after).min(PAUSE_MAX);
+    let known = exit.gate.pause_left();
+    exit.gate.pause(pause);
+    // Many exchanges end with the same news: only what lengthens the pause is told on.
+    if pause.saturating_sub(known) < Duration::from_millis(100) {
+        return;
+    }
+    exit.metrics.provider_paused(&exit.name);
+    tracing::warn!(
+        provider.name = exit.name,
+        pause_ms = pause.as_millis(),
+        "provider asked for a pause"
+    );
+    let lane = Arc::clone(exit);
+    tokio::spawn(async move {
+        if let Err(error) = lane.store.dispatch.throttle(&lane.name, pause).await {
+            tracing::warn!(provider.name = lane.name, %error, "other workers were not told of the pause");
+        }
+    });
 }
 
 fn kind(next: &Next) -> &'static str {

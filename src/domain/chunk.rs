@@ -86,7 +86,7 @@ impl NewChunk {
     pub fn opt_out(&mut self, place: u16) -> bool {
         let Some(state @ 0) = self.states.get_mut(usize::from(place)) else { return false };
         *state = FinalState::Failed as u8;
-        record::write_ended(&mut self.log, place, &unsent(SendError::opted_out()), 0);
+        record::write_ended(&mut self.log, place, &unsent(SendError::opted_out()), None, 0);
         true
     }
 
@@ -154,7 +154,7 @@ impl NewChunk {
     fn push_invalid(&mut self, invalid: InvalidNumber) {
         let place = u16::try_from(self.states.len()).unwrap_or(u16::MAX);
         let ended = unsent(SendError::permanent("invalid_number", invalid.to_string()));
-        record::write_ended(&mut self.log, place, &ended, 0);
+        record::write_ended(&mut self.log, place, &ended, None, 0);
         self.states.push(FinalState::Failed as u8);
     }
 }

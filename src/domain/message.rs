@@ -12,6 +12,7 @@ use super::{
     outcome::{Outcome, SendError},
     past::STARTS_MAX,
     retry::RetryPolicy,
+    through::Through,
     time::UnixMs,
 };
 
@@ -73,6 +74,8 @@ pub struct Open {
     pub first_try_at: UnixMs,
     /// The earliest time for the next try.
     pub due_at: UnixMs,
+    /// Where the latest try left through.
+    pub through: Through,
 }
 
 /// What follows from an outcome.
@@ -223,6 +226,34 @@ impl Open {
                 self.tried().retry(policy, None, now, dice, error)
             }
         }
+    }
+
+    /// Where its next try must leave through, if it may have been accepted there.
+    #[must_use]
+    pub fn bound_to(self) -> Option<Through> {
+        self.maybe_accepted.then_some(self.through)
+    }
+
+    /// What a try through `through` is made of: a message that is bound stays so.
+    #[must_use]
+    pub fn tried_through(self, through: Through) -> Self {
+        Self { through: self.bound_to().unwrap_or(through), ..self }
+    }
+
+    /// Has it wait `delay` from `now` on for the one provider that it may leave through. No try was made,
+    /// so none is used up.
+    #[must_use]
+    pub fn put_off(
+        mut self,
+        policy: &RetryPolicy,
+        now: UnixMs,
+        delay: Duration,
+        error: SendError,
+    ) -> Next {
+        if self.first_try_at == UnixMs::default() {
+            self.first_try_at = now;
+        }
+        self.wait(policy, now, delay, error)
     }
 
     /// The end of a message that can't be tried any more.
@@ -481,6 +512,32 @@ mod tests {
             ended(after(Open::default(), asked(601))).error.unwrap().code,
             "retries_exhausted"
         );
+    }
+
+    #[test]
+    fn what_may_have_been_accepted_is_bound_to_where_that_was() {
+        let second = Through::of("second");
+        let certain = || Outcome::Temporary { certain: true, after: None, error: error() };
+        let free = waiting(after(Open::default().tried_through(second), certain()));
+        assert_eq!((free.bound_to(), free.through), (None, second));
+        let bound = waiting(after(free, Outcome::Unknown { error: error() }));
+        assert_eq!(bound.bound_to(), Some(second));
+        assert_eq!(bound.tried_through(Through::OWN).bound_to(), Some(second));
+        assert_eq!(Open::default().tried_through(Through::OWN).bound_to(), None);
+    }
+
+    #[test]
+    fn what_is_put_off_uses_up_no_attempt_and_waits_no_longer_than_it_may() {
+        let doubtful = waiting(after(Open::default(), Outcome::Unknown { error: error() }));
+        let put_off =
+            |open: Open, now, secs| open.put_off(&POLICY, now, Duration::from_secs(secs), error());
+        let later = waiting(put_off(doubtful, NOW, 30));
+        assert_eq!((later.attempts, later.due_at), (1, UnixMs(1_030_000)));
+        let last = ended(put_off(later, UnixMs(1_030_000), 571));
+        assert_eq!(last.state, FinalState::Unknown);
+        // Never tried, as far as is known: its time begins now.
+        let lost = Open { maybe_accepted: true, ..Open::default() };
+        assert_eq!(waiting(put_off(lost, NOW, 600)).first_try_at, NOW);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub mod signature;
 pub mod signing_key;
 pub mod state_byte;
 pub mod template;
+pub mod through;
 pub mod time;
 pub mod twilio_signature;
 pub mod units;

@@ -23,12 +23,24 @@ pub struct Record<'a> {
     pub attempts: u8,
     /// When, in milliseconds after the batch was created.
     pub after_ms: u64,
-    /// The provider's own name for the message.
+    /// What it left through, and is called there.
     #[serde(borrow)]
-    pub provider_message_id: Option<&'a str>,
+    pub left: Left<'a>,
     /// Why it was not accepted.
     #[serde(borrow)]
     pub error: Option<ErrorRecord<'a>>,
+}
+
+/// The provider that a try left through, and its own name for the message. The provider of the batch, which
+/// nearly all leave through, costs no byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Left<'a> {
+    /// The batch's provider, which gave no name, or no try was made.
+    Nameless,
+    /// The batch's provider, which gave this name.
+    Named(&'a str),
+    /// The provider of this name, standing in for it; and the message's, if it gave one.
+    Through(&'a str, Option<&'a str>),
 }
 
 /// A [`SendError`] as stored.
@@ -47,25 +59,39 @@ pub struct ErrorRecord<'a> {
 /// The longest detail, provider code and provider message id that are stored, in bytes.
 pub const DETAIL_BYTES_MAX: usize = 256;
 
-/// Appends the record of a final message to `log`.
-pub fn write_ended(log: &mut Vec<u8>, place: u16, ended: &Ended, after_ms: u64) {
+/// Appends the record of a final message to `log`. `through` is the provider that its last try left
+/// through, if that is not the batch's.
+pub fn write_ended(
+    log: &mut Vec<u8>,
+    place: u16,
+    ended: &Ended,
+    through: Option<&str>,
+    after_ms: u64,
+) {
     Record {
         place,
         attempts: ended.attempts,
         after_ms,
-        provider_message_id: ended.provider_message_id.as_deref().map(cut),
+        left: Left::new(through, ended.provider_message_id.as_deref().map(cut)),
         error: ended.error.as_ref().map(ErrorRecord::from),
     }
     .write(log);
 }
 
-/// Appends the record of a message that waits for another try to `log`.
-pub fn write_waiting(log: &mut Vec<u8>, place: u16, open: &Open, error: &SendError, after_ms: u64) {
+/// Appends the record of a message that waits for another try to `log`. `through` as for [`write_ended`].
+pub fn write_waiting(
+    log: &mut Vec<u8>,
+    place: u16,
+    open: &Open,
+    error: &SendError,
+    through: Option<&str>,
+    after_ms: u64,
+) {
     Record {
         place,
         attempts: open.attempts,
         after_ms,
-        provider_message_id: None,
+        left: Left::new(through, None),
         error: Some(error.into()),
     }
     .write(log);
@@ -108,6 +134,39 @@ impl Record<'_> {
     }
 }
 
+// === impl Left ===
+
+impl<'a> Left<'a> {
+    fn new(through: Option<&'a str>, name: Option<&'a str>) -> Self {
+        match (through, name) {
+            (Some(provider), name) => Self::Through(provider, name),
+            (None, Some(name)) => Self::Named(name),
+            (None, None) => Self::Nameless,
+        }
+    }
+
+    /// The provider, if it is not the batch's.
+    #[must_use]
+    pub fn provider(self) -> Option<&'a str> {
+        match self {
+            Self::Through(provider, _) => Some(provider),
+            Self::Nameless | Self::Named(_) => None,
+        }
+    }
+
+    /// The provider's own name for the message.
+    #[must_use]
+    pub fn provider_message_id(self) -> Option<&'a str> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::Through(_, name) => name,
+            Self::Nameless => None,
+        }
+    }
+}
+
+// === impl ErrorRecord ===
+
 impl<'a> From<&'a SendError> for ErrorRecord<'a> {
     fn from(error: &'a SendError) -> Self {
         Self {
@@ -137,7 +196,7 @@ fn cut(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::message::FinalState;
+    use crate::domain::{message::FinalState, through::Through};
 
     fn sent(id: &str) -> Ended {
         Ended {
@@ -155,42 +214,72 @@ mod tests {
         let error =
             SendError::passing("provider_unavailable", "answered 503").with_provider_code("x");
         let open = Open { attempts: 2, ..Open::default() };
-        write_waiting(&mut log, 3, &open, &error, 12);
-        write_ended(&mut log, 499, &sent("SM1"), 90_000);
+        write_waiting(&mut log, 3, &open, &error, None, 12);
+        write_ended(&mut log, 499, &sent("SM1"), None, 90_000);
         let records: Vec<_> = read(&log).collect();
         assert_eq!(records.len(), 2);
         assert_eq!(SendError::from(records[0].error.clone().unwrap()), error);
-        assert_eq!((records[1].place, records[1].provider_message_id), (499, Some("SM1")));
+        assert_eq!((records[1].place, records[1].left), (499, Left::Named("SM1")));
+    }
+
+    #[test]
+    fn who_stood_in_is_kept_and_the_own_provider_costs_nothing() {
+        let written = |through, id: Option<&str>| {
+            let mut log = Vec::new();
+            let provider_message_id = id.map(str::to_owned);
+            let ended = Ended { provider_message_id, ..sent("") };
+            write_ended(&mut log, 7, &ended, through, 5);
+            log
+        };
+        for (through, id) in [
+            (None, None),
+            (None, Some("SM1")),
+            (Some("second"), None),
+            (Some("second"), Some("SM1")),
+        ] {
+            let log = written(through, id);
+            let left = read(&log).next().unwrap().left;
+            assert_eq!((left.provider(), left.provider_message_id()), (through, id));
+        }
+        // Place, attempts, instant; the tag of `left`; the tag of `error`.
+        assert_eq!(written(None, None), [7, 1, 5, 0, 0]);
+        assert_eq!(written(None, Some("S")), [7, 1, 5, 1, 1, b'S', 0]);
+        assert_eq!(written(Some("second"), None).len(), 5 + 1 + "second".len() + 1);
     }
 
     #[test]
     fn a_sent_message_with_a_long_id_costs_at_most_44_bytes() {
         let mut log = Vec::new();
-        write_ended(&mut log, 499, &sent(&"S".repeat(34)), 3_600_000);
+        write_ended(&mut log, 499, &sent(&"S".repeat(34)), None, 3_600_000);
         assert!(log.len() <= 44, "{}", log.len());
     }
 
     #[test]
     fn long_texts_are_cut_between_characters() {
         let mut log = Vec::new();
-        write_ended(&mut log, 0, &sent(&"é".repeat(200)), 0);
-        let id = read(&log).next().unwrap().provider_message_id.unwrap().to_owned();
+        write_ended(&mut log, 0, &sent(&"é".repeat(200)), None, 0);
+        let id = read(&log).next().unwrap().left.provider_message_id().unwrap().to_owned();
         assert_eq!(id, "é".repeat(128));
     }
 
     #[test]
     fn a_torn_log_is_read_as_far_as_it_goes() {
         let mut log = Vec::new();
-        write_ended(&mut log, 0, &sent("SM1"), 5);
+        write_ended(&mut log, 0, &sent("SM1"), None, 5);
         let whole = log.len();
-        write_ended(&mut log, 1, &sent("SM2"), 5);
+        write_ended(&mut log, 1, &sent("SM2"), None, 5);
         assert_eq!(read(&log[..whole + 3]).count(), 1);
     }
 
     #[test]
     fn an_open_message_reads_back() {
-        let open =
-            Open { attempts: 3, first_try_at: UnixMs(7), maybe_accepted: true, due_at: UnixMs(9) };
+        let open = Open {
+            attempts: 3,
+            first_try_at: UnixMs(7),
+            maybe_accepted: true,
+            due_at: UnixMs(9),
+            through: Through::of("second"),
+        };
         assert_eq!(read_open(&write_open(&open)), open);
         assert_eq!(write_open(&open)[0], 1);
         assert_eq!(write_open(&Open { maybe_accepted: false, ..open })[0], 0);

@@ -4,6 +4,7 @@
 //! [`registry`]. Pacing, retries, leases and counting are not its business: it makes one exchange
 //! and says what came of it.
 
+mod away;
 mod exchange;
 pub mod http;
 pub mod mock;
@@ -12,6 +13,8 @@ mod signed;
 pub mod twilio;
 
 use std::{collections::BTreeMap, time::Duration};
+
+pub use away::{BreakerSettings, judge_fallback};
 
 use ::http::HeaderMap;
 use futures_util::{future::BoxFuture, stream::BoxStream};
@@ -130,6 +133,11 @@ pub struct CommonSettings {
     /// How long after a batch was handed over its receipts are waited for.
     #[serde(with = "span")]
     pub receipt_timeout: Duration,
+    /// The provider that stands in while this one is away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// When it counts as away.
+    pub breaker: BreakerSettings,
     /// What a segment costs, for estimates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price_per_segment: Option<Price>,
@@ -183,6 +191,16 @@ impl ReceiptRefusal {
 // === impl CommonSettings ===
 
 impl CommonSettings {
+    /// Whether there is more to its rate than messages of the provider: rates of senders or prefixes, or one
+    /// that counts segments.
+    #[must_use]
+    pub fn has_levels(&self) -> bool {
+        let counts = self.rate_unit == RateUnit::Segment && self.rate.is_some();
+        counts || self.sender_rate.is_some() || !self.prefix_rates.is_empty()
+    }
+}
+
+impl CommonSettings {
     /// Whether a batch needs no sender of its own.
     #[must_use]
     pub fn has_sender(&self) -> bool {
@@ -200,6 +218,8 @@ impl Default for CommonSettings {
             from: None,
             receipts: None,
             receipt_timeout: Duration::from_hours(72),
+            fallback: None,
+            breaker: BreakerSettings::default(),
             price_per_segment: None,
             rate_unit: RateUnit::default(),
             sender_rate: None,

@@ -23,7 +23,7 @@ const KINDS: [Registration; 3] = [
 ];
 
 /// The keys every kind has, besides `kind`.
-const COMMON_KEYS: [&str; 12] = [
+const COMMON_KEYS: [&str; 14] = [
     "rate",
     "max_in_flight",
     "timeout",
@@ -31,6 +31,8 @@ const COMMON_KEYS: [&str; 12] = [
     "from",
     "receipts",
     "receipt_timeout",
+    "fallback",
+    "breaker",
     "price_per_segment",
     "rate_unit",
     "sender_rate",
@@ -171,6 +173,7 @@ fn judge(common: &CommonSettings) -> Result<(), InvalidSettings> {
     if common.receipt_timeout > RECEIPT_TIMEOUT_MAX {
         return Err(InvalidSettings::new("receipt_timeout", "give a duration of at most 31d"));
     }
+    common.breaker.judge()?;
     if common.retry.attempts == 0 {
         return Err(InvalidSettings::new("retry.attempts", "give a number of at least 1"));
     }
@@ -398,6 +401,11 @@ mod tests {
                 "kind = \"http\"\nurl = \"http://a.example\"\nreceipts = true",
                 "providers.carrier.receipt_secret: ",
             ),
+            ("kind = \"mock\"\nbreaker = { failures = 0 }", "providers.carrier.breaker.failures: "),
+            (
+                "kind = \"mock\"\nbreaker = { cool_down = \"999ms\" }",
+                "providers.carrier.breaker.cool_down: ",
+            ),
             ("kind = \"mock\"\nfailure_ratio = 1.5", "providers.carrier.failure_ratio: "),
             ("kind = \"http\"\nurl = \"ftp://a.example\"", "providers.carrier.url: "),
             (
@@ -461,6 +469,7 @@ mod tests {
             receipts: Some(true),
             rate: "1/s".parse().ok(),
             from: Some("+15550001111".into()),
+            fallback: Some("second".into()),
             price_per_segment: "0.0079 USD".parse().ok(),
             sender_rate: "1/s".parse().ok(),
             senders: vec!["+15550001111".into()],

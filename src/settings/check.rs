@@ -17,7 +17,10 @@ use crate::{
         chunk::CHUNK_MESSAGES_MAX, ids::PARTITIONS_MAX, signature::SigningSecret,
         signing_key::SigningKey,
     },
-    providers::registry,
+    providers::{
+        judge_fallback,
+        registry::{self, ProviderSettings},
+    },
     store::{
         RETENTION_MAX, StoreTls, embedded,
         redis::{self, PlaceError},
@@ -213,6 +216,12 @@ impl Settings {
                     format!("is shorter than {key}.timeout: a worker that can't extend its lease drops its open exchanges"),
                 );
             }
+            let settings = |name: &str| self.providers.get(name).map(|known| &known.common);
+            let needs_from =
+                |name: &str| self.providers.get(name).is_some_and(ProviderSettings::needs_from);
+            if let Err(error) = judge_fallback(name, settings, needs_from) {
+                findings.error(&format!("{key}.fallback"), error);
+            }
             if let Err(error) = registry::build(name, provider, &self.public_url()) {
                 findings.errors.push(error.to_string());
             }
@@ -319,6 +328,8 @@ mod tests {
             ("log.filter", "LOG__FILTER", "ringback=loud"),
             ("providers.mock.max_in_flight", "PROVIDERS__MOCK__MAX_IN_FLIGHT", "0"),
             ("providers.a b", "PROVIDERS__A B__KIND", "mock"),
+            ("providers.mock.fallback", "PROVIDERS__MOCK__FALLBACK", "nobody"),
+            ("providers.mock.fallback", "PROVIDERS__MOCK__FALLBACK", "mock"),
         ] {
             let errors = check(&[(variable, value)]).errors;
             let named = format!("{key}: ");

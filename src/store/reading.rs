@@ -140,6 +140,8 @@ pub struct MessageView {
     pub size: Option<Size>,
     /// Tries used up.
     pub attempts: u8,
+    /// The provider that it left through, or last tried to, if that is not the batch's.
+    pub provider: Option<String>,
     /// The provider's own name for it.
     pub provider_message_id: Option<String>,
     /// Why it was not accepted, or why its last try failed.

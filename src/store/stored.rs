@@ -269,8 +269,9 @@ impl StoredChunk {
             state,
             size: None,
             attempts: record.map_or(0, |record| record.attempts),
+            provider: record.and_then(|record| record.left.provider()).map(str::to_owned),
             provider_message_id: record
-                .and_then(|record| record.provider_message_id)
+                .and_then(|record| record.left.provider_message_id())
                 .map(str::to_owned),
             error: record.and_then(|record| record.error.clone()).map(Into::into),
             updated_at: closed.map(|closed| closed.at).or(recorded_at).unwrap_or(created_at),

@@ -45,6 +45,8 @@ pub struct Metrics {
     messages_settled: Counter,
     panics: Counter,
     pauses: ByProvider,
+    aways: ByProvider,
+    failovers: ByProvider,
     callback_attempts: ByResult,
     callback_seconds: Histogram,
     hosts_left_alone: Counter,
@@ -88,6 +90,8 @@ impl Default for Metrics {
             messages_settled: Counter::default(),
             panics: Counter::default(),
             pauses: ByProvider::default(),
+            aways: ByProvider::default(),
+            failovers: ByProvider::default(),
             callback_attempts: ByResult::default(),
             callback_seconds,
             hosts_left_alone: Counter::default(),
@@ -123,6 +127,16 @@ impl Metrics {
     /// A provider asked for a pause.
     pub fn provider_paused(&self, provider: &str) {
         self.pauses.get_or_create(&[("provider", provider.to_owned())]).inc();
+    }
+
+    /// A provider counts as away from now on.
+    pub fn provider_away(&self, provider: &str) {
+        self.aways.get_or_create(&[("provider", provider.to_owned())]).inc();
+    }
+
+    /// A message of `provider` was submitted through its fallback.
+    pub fn failed_over(&self, provider: &str) {
+        self.failovers.get_or_create(&[("provider", provider.to_owned())]).inc();
     }
 
     /// An attempt at a callback ended, `latency` after it began.
@@ -181,6 +195,16 @@ impl Metrics {
             "Receipts that providers reported, by what they came to",
             self.receipts.clone(),
         );
+        self.registry.register(
+            "provider_aways",
+            "Times a provider counted as away",
+            self.aways.clone(),
+        );
+        self.registry.register(
+            "messages_failed_over",
+            "Submissions of a provider's messages through its fallback",
+            self.failovers.clone(),
+        );
         // From zero, so that the first of a kind is seen as an increase.
         for result in CallbackResult::ALL {
             self.callback_attempts.get_or_create(&result.labels()).inc_by(0);
@@ -217,6 +241,8 @@ mod tests {
         metrics.settled(2);
         metrics.panic_contained();
         metrics.provider_paused("carrier");
+        metrics.provider_away("carrier");
+        metrics.failed_over("carrier");
         metrics.callback_attempted(CallbackResult::Delivered, Duration::from_millis(3));
         metrics.callback_attempted(CallbackResult::Interrupted, Duration::ZERO);
         metrics.host_left_alone();
@@ -230,6 +256,8 @@ mod tests {
             "ringback_process_messages_settled_total 502",
             "ringback_process_panics_contained_total 1",
             "ringback_process_provider_pauses_total{provider=\"carrier\"} 1",
+            "ringback_process_provider_aways_total{provider=\"carrier\"} 1",
+            "ringback_process_messages_failed_over_total{provider=\"carrier\"} 1",
             "ringback_process_callback_attempts_total{result=\"delivered\"} 1",
             "ringback_process_callback_attempts_total{result=\"silent\"} 0",
             "ringback_process_callback_attempts_total{result=\"interrupted\"} 1",

@@ -13,6 +13,7 @@ mod delivery;
 mod demo;
 mod estimate;
 mod events;
+mod failover;
 mod faults;
 mod forms;
 mod fuzz;

@@ -38,8 +38,15 @@ impl Outbox {
         self.ended.is_empty() && self.waiting.is_empty()
     }
 
-    pub(super) fn end(&mut self, place: u16, ended: &Ended, after: Duration) {
-        record::write_ended(&mut self.log, place, ended, millis(after));
+    /// `through` is the provider that its last try left through, if that is not the batch's.
+    pub(super) fn end(
+        &mut self,
+        place: u16,
+        ended: &Ended,
+        through: Option<&str>,
+        after: Duration,
+    ) {
+        record::write_ended(&mut self.log, place, ended, through, millis(after));
         self.ended.push((place, ended.into()));
     }
 }

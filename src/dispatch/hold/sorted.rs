@@ -63,7 +63,7 @@ impl Sorted {
     }
 
     fn end(&mut self, batch: BatchId, place: u16, ended: &Ended, now: UnixMs) {
-        self.outbox.end(place, ended, now.since(batch.created_at()));
+        self.outbox.end(place, ended, None, now.since(batch.created_at()));
     }
 }
 

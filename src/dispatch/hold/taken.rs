@@ -57,9 +57,15 @@ impl Taken {
         quiet_hours.is_some_and(|quiet| quiet.rest_until(self.hold.store_time(now)).is_some())
     }
 
-    /// Records what follows from its submission. The slot it took is free once this is settled;
-    /// `false` if it came too late for that: the slot is the caller's then.
-    pub(in crate::dispatch) fn record(self, next: &Next, now: UnixMs) -> bool {
+    /// Records what follows from its submission, through the provider `through` if that is not the batch's.
+    /// The slot it took is free once this is settled; `false` if it came too late for that: the slot is the
+    /// caller's then.
+    pub(in crate::dispatch) fn record(
+        self,
+        next: &Next,
+        through: Option<&str>,
+        now: UnixMs,
+    ) -> bool {
         let after = now.since(self.hold.job.id.created_at());
         let mut outbox = self.hold.outbox.lock();
         if outbox.buried {
@@ -67,10 +73,11 @@ impl Taken {
         }
         outbox.slots += 1;
         match next {
-            Next::Ended(ended) => outbox.end(self.place, ended, after),
+            Next::Ended(ended) => outbox.end(self.place, ended, through, after),
             Next::Waiting { open, error } => {
                 let after_ms = millis(after);
-                record::write_waiting(&mut outbox.log, self.place, open, error, after_ms);
+                let log = &mut outbox.log;
+                record::write_waiting(log, self.place, open, error, through, after_ms);
                 outbox.waiting.push(Waiting { place: self.place, open: *open });
                 let later = outbox.later.map_or(open.due_at, |later| later.min(open.due_at));
                 outbox.later = Some(later);

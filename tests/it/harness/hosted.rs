@@ -1,6 +1,6 @@
 //! Small HTTP servers on a thread of their own, so that they keep time whatever the test does.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, thread};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, thread};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -46,7 +46,12 @@ impl Hosted {
 
     /// Starts `host` at this address.
     pub(super) fn start_at(host: Arc<impl Host>, address: SocketAddr) -> Self {
-        Self::start_on(host, std::net::TcpListener::bind(address).unwrap())
+        Self::try_start_at(host, address).unwrap()
+    }
+
+    /// The same, if the address is free.
+    pub(super) fn try_start_at(host: Arc<impl Host>, address: SocketAddr) -> io::Result<Self> {
+        Ok(Self::start_on(host, std::net::TcpListener::bind(address)?))
     }
 
     fn start_on(host: Arc<impl Host>, listener: std::net::TcpListener) -> Self {

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -16,11 +16,16 @@ use hyper::{Response, StatusCode, header::RETRY_AFTER};
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use super::hosted::{Host, Hosted, Step, Whole};
+use super::{
+    PATIENCE, eventually,
+    hosted::{Host, Hosted, Step, Whole},
+};
 
 /// The provider. Ends when dropped.
 pub(crate) struct Provider {
-    hosted: Hosted,
+    address: SocketAddr,
+    /// Nothing while it is dead.
+    hosted: Mutex<Option<Hosted>>,
     desk: Arc<Desk>,
 }
 
@@ -82,7 +87,12 @@ struct Desk {
     calls: Mutex<Vec<Call>>,
     failures: Mutex<HashMap<String, u32>>,
     accepted: AtomicU64,
+    open: AtomicUsize,
+    open_at_most: AtomicUsize,
 }
+
+/// An exchange under way.
+struct Exchange<'a>(&'a Desk);
 
 #[derive(Deserialize)]
 struct Submission {
@@ -102,18 +112,38 @@ impl Provider {
             calls: Mutex::default(),
             failures: Mutex::default(),
             accepted: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            open_at_most: AtomicUsize::new(0),
         });
-        Self { hosted: Hosted::start(Arc::clone(&desk)), desk }
+        let hosted = Hosted::start(Arc::clone(&desk));
+        Self { address: hosted.address, hosted: Mutex::new(Some(hosted)), desk }
     }
 
     /// Where messages are posted to.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/messages", self.hosted.address)
+        format!("http://{}/messages", self.address)
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.hosted.address
+        self.address
+    }
+
+    /// Resets its connections and refuses new ones from now on.
+    pub(crate) fn die(&self) {
+        self.hosted.lock().take();
+    }
+
+    /// Is there again, with its book.
+    pub(crate) async fn revive(&self) {
+        // The one that died may still be closing.
+        let bound = async || Hosted::try_start_at(Arc::clone(&self.desk), self.address).ok();
+        *self.hosted.lock() = Some(eventually("its port", PATIENCE, bound).await);
+    }
+
+    /// The most calls that were under way at once.
+    pub(crate) fn open_at_most(&self) -> usize {
+        self.desk.open_at_most.load(Ordering::Relaxed)
     }
 
     /// Answers in another way from now on.
@@ -162,6 +192,7 @@ impl Host for Desk {
         let Ok(submission) = serde_json::from_slice::<Submission>(request.body()) else {
             return answer(StatusCode::BAD_REQUEST, "{\"error\":\"malformed\"}".to_owned());
         };
+        let _open = Exchange::begin(self);
         let mode = *self.mode.lock();
         let fate = self.decide(mode, &submission);
         let key = request.headers().get("idempotency-key").and_then(|key| key.to_str().ok());
@@ -216,6 +247,22 @@ impl Desk {
     fn accept(&self) -> Step {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed);
         answer(StatusCode::OK, format!("{{\"id\":\"SM{number:032x}\"}}"))
+    }
+}
+
+// === impl Exchange ===
+
+impl<'a> Exchange<'a> {
+    fn begin(desk: &'a Desk) -> Self {
+        let open = desk.open.fetch_add(1, Ordering::Relaxed) + 1;
+        desk.open_at_most.fetch_max(open, Ordering::Relaxed);
+        Self(desk)
+    }
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
