@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::AppState;
 use crate::{
-    domain::time::UnixMs,
+    domain::{share::Share, time::UnixMs},
     store::{ProviderStats, Stats},
 };
 
@@ -37,6 +37,8 @@ struct Figures {
     oldest_queued: Family<Labels<1>, Gauge<f64, std::sync::atomic::AtomicU64>>,
     paused: Family<Labels<1>, Gauge<f64, std::sync::atomic::AtomicU64>>,
     stopped: Family<Labels<1>, Gauge>,
+    rate_share: Family<Labels<1>, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    away: Family<Labels<1>, Gauge>,
     callbacks_pending: Gauge,
     callbacks_ended: Family<Labels<1>, Counter>,
     leases_lost: Counter,
@@ -112,6 +114,9 @@ impl Figures {
         let pause = Duration::from_millis(stats.paused_ms);
         self.paused.get_or_create(&alone).set(pause.as_secs_f64());
         self.stopped.get_or_create(&alone).set(i64::from(stats.stopped));
+        let share = f64::from(stats.share.millionths()) / f64::from(Share::FULL.millionths());
+        self.rate_share.get_or_create(&alone).set(share);
+        self.away.get_or_create(&alone).set(i64::from(stats.away_ms.is_some()));
     }
 
     fn register(self, registry: &mut Registry) {
@@ -131,6 +136,16 @@ impl Figures {
             "provider_stopped",
             "Whether somebody stopped the provider, until it is resumed",
             self.stopped,
+        );
+        registry.register(
+            "provider_rate_share",
+            "How much of the provider's rate may be used: less than 1 for a while after it throttled",
+            self.rate_share,
+        );
+        registry.register(
+            "provider_away",
+            "Whether workers found the provider away, until it is back",
+            self.away,
         );
         registry.register(
             "callbacks_pending",
@@ -171,6 +186,8 @@ mod tests {
             oldest_queued: Some(UnixMs(1_000)),
             paused_ms: 1_500,
             stopped: true,
+            share: Share::FULL.cut(),
+            away_ms: Some(0),
         };
         let stats = Stats {
             providers: BTreeMap::from([("carrier".to_owned(), carrier)]),
@@ -187,6 +204,8 @@ mod tests {
             r#"ringback_oldest_queued_age_seconds{provider="carrier"} 2.5"#,
             r#"ringback_provider_paused_seconds{provider="carrier"} 1.5"#,
             r#"ringback_provider_stopped{provider="carrier"} 1"#,
+            r#"ringback_provider_rate_share{provider="carrier"} 0.5"#,
+            r#"ringback_provider_away{provider="carrier"} 1"#,
             "ringback_callbacks_pending 3",
             r#"ringback_callbacks_ended_total{state="delivered"} 4"#,
             "ringback_leases_lost_total 1",

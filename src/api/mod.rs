@@ -108,6 +108,8 @@ pub struct Api {
     pub carriers: BTreeMap<String, Arc<dyn Provider>>,
     /// Where receipts are brought to.
     pub desk: Desk,
+    /// The fallback of each provider that has one.
+    pub fallbacks: BTreeMap<String, String>,
     /// The provider of batches that name none.
     pub default_provider: String,
     /// The most messages in a chunk.

@@ -21,7 +21,7 @@ pub use event::{
     CallbackList, EventCallback, EventList, EventResource, EventType, ReplayCallbacks, ReplayState,
     ReplayedEvent, TestCallback, TestedCallback,
 };
-pub use provider::{ProviderList, ProviderResource, ProviderState, ReceiptsTaken};
+pub use provider::{BreakerState, ProviderList, ProviderResource, ProviderState, ReceiptsTaken};
 pub use submit::{
     AmendBatch, BatchForm, CallbackAuth, Duplicates, Hidden, OnInvalid, QuietHours, RecipientInput,
     RecipientObject, RetryBatch, SubmitBatch, VariableValue,

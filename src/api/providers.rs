@@ -12,7 +12,7 @@ use http::Uri;
 use super::{
     App, AppState,
     auth::Account,
-    model::{ProblemBody, ProviderList, ProviderResource, ProviderState},
+    model::{BreakerState, ProblemBody, ProviderList, ProviderResource, ProviderState},
     params::Query,
     problem::Problem,
 };
@@ -142,6 +142,13 @@ impl App {
                 .iter()
                 .map(|(prefix, rate)| (prefix.clone(), rate.to_string()))
                 .collect(),
+            current_rate: facts.rate.map(|rate| rate.at(stats.share)),
+            fallback: self.api.fallbacks.get(name).cloned(),
+            breaker: match stats.away_ms {
+                None => BreakerState::Closed,
+                Some(0) => BreakerState::HalfOpen,
+                Some(_) => BreakerState::Open,
+            },
             max_in_flight: facts.max_in_flight,
             queued: sees_all.then(|| stats.open.saturating_sub(stats.sending)),
             in_flight: sees_all.then_some(stats.sending),

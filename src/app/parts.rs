@@ -257,6 +257,10 @@ impl Parts {
             };
             (name.clone(), facts)
         });
+        let fallbacks = settings
+            .providers
+            .iter()
+            .filter_map(|(name, provider)| Some((name.clone(), provider.common.fallback.clone()?)));
         let mut server = settings.server.clone();
         server.public_url = Some(settings.public_url());
         Ok(Api {
@@ -268,6 +272,7 @@ impl Parts {
             providers: facts.collect(),
             carriers: self.carriers(),
             desk: self.desk.clone(),
+            fallbacks: fallbacks.collect(),
             default_provider: settings.default_provider.clone(),
             chunk_size: settings.worker.chunk_size,
             callback_rules: settings.callbacks.rules(),

@@ -139,7 +139,10 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    use crate::{api::model::ProviderState, domain::units::RateUnit};
+    use crate::{
+        api::model::{BreakerState, ProviderState},
+        domain::units::RateUnit,
+    };
 
     #[test]
     fn a_list_is_a_row_a_provider() {
@@ -153,6 +156,9 @@ mod tests {
             sender_rate: None,
             senders: 0,
             prefix_rates: BTreeMap::new(),
+            current_rate: None,
+            fallback: None,
+            breaker: BreakerState::Closed,
             max_in_flight: 64,
             queued,
             in_flight: queued,

@@ -135,8 +135,10 @@ impl Breaker {
         let mut opened = self.opened.lock();
         let known = opened.as_mut().filter(|known| began >= known.since)?;
         if failed {
-            known.until = now + self.settings.cool_down;
-            return Some(News::StillOpen);
+            // Before that nothing was expected of it.
+            let is_news = now >= known.until;
+            known.until = if is_news { now + self.settings.cool_down } else { known.until };
+            return is_news.then_some(News::StillOpen);
         }
         *opened = None;
         self.failures.store(0, Ordering::Relaxed);
@@ -281,6 +283,7 @@ mod tests {
         let breaker = opened(now);
         assert_eq!(breaker.note(&accepted(), begun, now), None);
         assert_eq!(breaker.note(&refused(), begun, now + COOL_DOWN), None);
+        assert_eq!(breaker.note(&refused(), now, now + SECOND), None);
         assert_eq!(verdict(&breaker, now), "open");
         assert_eq!(breaker.note(&accepted(), now, now + SECOND), Some(News::Closed));
     }

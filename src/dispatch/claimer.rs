@@ -107,7 +107,11 @@ impl Claimer {
     async fn round(&mut self) -> Result<bool, StoreError> {
         if !self.knows_pauses {
             // Nothing is claimed before it is known whether the provider is stopped.
-            self.lane.gate.refresh_pause().await?;
+            let known = self.lane.gate.refresh_pause().await?;
+            if known.away.is_some() {
+                // Said by a worker that may be gone; ours knows nothing yet.
+                self.lane.tell_away(None);
+            }
             self.knows_pauses = true;
         }
         let now = Instant::now();

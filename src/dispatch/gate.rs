@@ -22,9 +22,10 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::run::Run;
+use super::{adaptive::Adaptive, run::Run};
 use crate::{
     domain::units::Rate,
+    providers::CommonSettings,
     store::{Dispatch, Grant, GrantRequest, Pause, StoreError},
 };
 
@@ -41,6 +42,8 @@ pub(super) struct Gate {
     provider: String,
     store: Arc<dyn Dispatch>,
     rate: Option<Rate>,
+    /// How much of it may be used, if that changes.
+    pub(super) adaptive: Option<Adaptive>,
     epoch: Instant,
     /// In microseconds after `epoch`.
     paused_until_us: AtomicU64,
@@ -56,12 +59,13 @@ pub(super) struct Gate {
 // === impl Gate ===
 
 impl Gate {
-    pub(super) fn new(provider: &str, rate: Option<Rate>, store: Arc<dyn Dispatch>) -> Self {
-        let epoch = Instant::now();
+    pub(super) fn new(provider: &str, settings: &CommonSettings, store: Arc<dyn Dispatch>) -> Self {
+        let (epoch, rate) = (Instant::now(), settings.rate);
         Self {
             provider: provider.to_owned(),
             store,
             rate,
+            adaptive: Adaptive::new(provider, settings),
             epoch,
             paused_until_us: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
@@ -79,7 +83,9 @@ impl Gate {
         take: impl FnOnce() -> Option<T>,
     ) -> Option<T> {
         self.wait_out_pause().await;
-        let Some(rate) = self.rate else { return take() };
+        if self.rate.is_none() {
+            return take();
+        }
         let mut run = self.run.lock().await;
         loop {
             let in_hand = left();
@@ -87,7 +93,7 @@ impl Gate {
                 return None;
             }
             let Some(next) = run.next(Instant::now()) else {
-                self.ask(rate, in_hand, &mut run).await;
+                self.ask(in_hand, &mut run).await;
                 continue;
             };
             if self.is_closed() {
@@ -127,9 +133,13 @@ impl Gate {
         self.stopped.load(Ordering::SeqCst) || !self.pause_left().is_zero()
     }
 
-    /// Learns from the store whether the provider is paused or stopped.
-    pub(super) async fn refresh_pause(&self) -> Result<(), StoreError> {
-        let Pause { left, stopped } = self.store.paused(&self.provider).await?;
+    /// Learns from the store whether the provider is paused or stopped, and how much of its rate it may use.
+    pub(super) async fn refresh_pause(&self) -> Result<Pause, StoreError> {
+        let pause = self.store.paused(&self.provider).await?;
+        let Pause { left, stopped, share, .. } = pause;
+        if let Some(adaptive) = &self.adaptive {
+            adaptive.learn(share);
+        }
         if !left.is_zero() {
             self.pause(left);
         }
@@ -141,17 +151,18 @@ impl Gate {
             }
             _ => {}
         }
-        Ok(())
+        Ok(pause)
     }
 
-    /// The time between two submissions; zero without a rate.
+    /// The time between two submissions, as far as the rate may be used; zero without one.
     pub(super) fn interval(&self) -> Duration {
-        self.rate.map_or(Duration::ZERO, Rate::interval)
+        let interval = self.rate.map_or(Duration::ZERO, Rate::interval);
+        self.adaptive.as_ref().map_or(interval, |adaptive| adaptive.stretch(interval))
     }
 
     /// How many messages the rate lets leave within `time`; `None` without a rate.
     pub(super) fn within(&self, time: Duration) -> Option<u32> {
-        self.rate.map(|rate| messages_within(rate, time).get())
+        self.rate.map(|_| messages_within(self.interval(), time).get())
     }
 
     /// How long this process must wait so as not to exceed the rate by itself; else the message
@@ -175,12 +186,13 @@ impl Gate {
         }
     }
 
-    async fn ask(&self, rate: Rate, in_hand: usize, run: &mut Run) {
+    async fn ask(&self, in_hand: usize, run: &mut Run) {
         let in_hand = u32::try_from(in_hand).unwrap_or(u32::MAX);
-        let wanted = self.within(BURST).unwrap_or(1).min(in_hand).max(1);
+        let interval = self.interval();
+        let wanted = messages_within(interval, BURST).get().min(in_hand).max(1);
         let request = GrantRequest {
             provider: &self.provider,
-            interval: rate.interval(),
+            interval,
             burst_us: u64::try_from(BURST.as_micros()).unwrap_or(0),
             wanted,
             wanted_max: wanted,
@@ -193,7 +205,7 @@ impl Gate {
             // than that would move into times that other workers have.
             Ok(Grant::Run { .. }) if asked_at.elapsed() > BURST => {}
             Ok(Grant::Run { first_in_us }) => {
-                *run = Run::new(Instant::now(), first_in_us, wanted, rate.interval(), BURST);
+                *run = Run::new(Instant::now(), first_in_us, wanted, interval, BURST);
             }
             Ok(Grant::Later { wait, paused: true }) => self.pause(wait),
             Ok(Grant::Later { wait, paused: false }) => tokio::time::sleep(wait).await,
@@ -206,12 +218,12 @@ impl Gate {
 }
 
 fn quota(rate: Rate) -> Option<Quota> {
-    Some(Quota::with_period(rate.interval())?.allow_burst(messages_within(rate, BURST)))
+    Some(Quota::with_period(rate.interval())?.allow_burst(messages_within(rate.interval(), BURST)))
 }
 
-/// How many messages a rate lets leave within `time`; at least one.
-fn messages_within(rate: Rate, time: Duration) -> NonZeroU32 {
-    let messages = time.as_nanos() / rate.interval().as_nanos().max(1);
+/// How many messages, `interval` apart, may leave within `time`; at least one.
+fn messages_within(interval: Duration, time: Duration) -> NonZeroU32 {
+    let messages = time.as_nanos() / interval.as_nanos().max(1);
     let messages = u32::try_from(messages).unwrap_or(u32::MAX);
     NonZeroU32::new(messages).unwrap_or(NonZeroU32::MIN)
 }

@@ -101,7 +101,7 @@ impl Shared {
     pub(super) fn new(lane: Lane, store: Store, lease: Duration, metrics: Arc<Metrics>) -> Self {
         let Lane { name, provider, settings } = lane;
         let max_in_flight = settings.max_in_flight.max(1);
-        let gate = Gate::new(&name, settings.rate, Arc::clone(&store.dispatch));
+        let gate = Gate::new(&name, &settings, Arc::clone(&store.dispatch));
         Self {
             gate,
             breaker: Breaker::new(settings.breaker),

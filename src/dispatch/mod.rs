@@ -7,6 +7,7 @@
 //! its fallback. One keeper keeps the leases of all lanes. The reaper is apart: it runs in every process,
 //! whatever its roles.
 
+mod adaptive;
 mod breaker;
 mod claimer;
 mod gate;

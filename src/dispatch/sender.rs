@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    adaptive::Adaptive,
     hold::{Hold, Taken},
     lane::Shared,
     optouts,
@@ -198,26 +199,35 @@ impl Sender {
     }
 }
 
-/// Stops the provider for every worker if it asked for that.
+/// Stops the provider for every worker if it asked for that, and has its rate cut.
 fn obey(exit: &Arc<Shared>, outcome: &Outcome) {
     let Outcome::Throttled { after, .. } = outcome else { return };
     let pause = (*after).min(PAUSE_MAX);
     let known = exit.gate.pause_left();
     exit.gate.pause(pause);
-    // Many exchanges end with the same news: only what lengthens the pause is told on.
-    if pause.saturating_sub(known) < Duration::from_millis(100) {
+    // Many exchanges end with the same news: only what lengthens the pause, or may cut the rate, is told on.
+    let is_longer = pause.saturating_sub(known) >= Duration::from_millis(100);
+    let wants_cut = |adaptive: &Adaptive| adaptive.wants_cut(Instant::now());
+    let cuts = exit.gate.adaptive.as_ref().is_some_and(wants_cut);
+    if is_longer {
+        exit.metrics.provider_paused(&exit.name);
+        tracing::warn!(
+            provider.name = exit.name,
+            pause_ms = pause.as_millis(),
+            "provider asked for a pause"
+        );
+    }
+    if !is_longer && !cuts {
         return;
     }
-    exit.metrics.provider_paused(&exit.name);
-    tracing::warn!(
-        provider.name = exit.name,
-        pause_ms = pause.as_millis(),
-        "provider asked for a pause"
-    );
     let lane = Arc::clone(exit);
     tokio::spawn(async move {
-        if let Err(error) = lane.store.dispatch.throttle(&lane.name, pause).await {
-            tracing::warn!(provider.name = lane.name, %error, "other workers were not told of the pause");
+        match (lane.store.dispatch.throttle(&lane.name, pause, cuts).await, &lane.gate.adaptive) {
+            (Ok(Some(share)), Some(adaptive)) => adaptive.cut(share),
+            (Ok(_), _) => {}
+            (Err(error), _) => {
+                tracing::warn!(provider.name = lane.name, %error, "other workers were not told of the pause");
+            }
         }
     });
 }

@@ -207,6 +207,18 @@ impl Shared {
             News::Closed => tracing::info!(provider.name = name, "a provider is back"),
             News::StillOpen => tracing::debug!(provider.name = name, "a provider is still away"),
         }
+        let cool_down = self.breaker.settings().cool_down;
+        self.tell_away((news != News::Closed).then_some(cool_down));
+    }
+
+    /// Has it known that the provider is left alone for `cool_down`, or that it is back.
+    pub(super) fn tell_away(self: &Arc<Self>, cool_down: Option<Duration>) {
+        let lane = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = lane.store.dispatch.tell_away(&lane.name, cool_down).await {
+                tracing::debug!(provider.name = lane.name, %error, "nobody was told of the breaker");
+            }
+        });
     }
 }
 

@@ -28,6 +28,7 @@ pub mod retry;
 pub mod retry_after;
 pub mod scope;
 pub mod senders;
+pub mod share;
 pub mod signature;
 pub mod signing_key;
 pub mod state_byte;

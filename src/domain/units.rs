@@ -7,6 +7,8 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::share::Share;
+
 /// How many a period: "100/s", "600/m" or "10000/h".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -49,6 +51,18 @@ impl Rate {
         Duration::from_nanos(period_ns.div_ceil(u64::from(self.count)))
     }
 
+    /// So much of it, as people write it: "62.5/s"; to three places, rounded down.
+    #[must_use]
+    pub fn at(self, share: Share) -> String {
+        let thousandths = u64::from(self.count) * u64::from(share.millionths()) / 1_000;
+        let (whole, rest) = (thousandths / 1_000, format!("{:03}", thousandths % 1_000));
+        let (point, rest) = match rest.trim_end_matches('0') {
+            "" => ("", ""),
+            rest => (".", rest),
+        };
+        format!("{whole}{point}{rest}/{}", self.period.word())
+    }
+
     /// How many a second.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a period has at most 3,600 seconds")]
@@ -58,6 +72,14 @@ impl Rate {
 }
 
 impl Period {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Second => "s",
+            Self::Minute => "m",
+            Self::Hour => "h",
+        }
+    }
+
     fn seconds(self) -> u64 {
         match self {
             Self::Second => 1,
@@ -85,12 +107,7 @@ impl FromStr for Rate {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let period = match self.period {
-            Period::Second => "s",
-            Period::Minute => "m",
-            Period::Hour => "h",
-        };
-        write!(f, "{}/{period}", self.count)
+        write!(f, "{}/{}", self.count, self.period.word())
     }
 }
 
@@ -218,6 +235,18 @@ pub mod size_if_any {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_a_rate_is_shown_to_three_places() {
+        let at = |rate: &str, millionths| {
+            rate.parse::<Rate>().unwrap().at(Share::from_millionths(millionths))
+        };
+        assert_eq!(at("100/s", 1_000_000), "100/s");
+        assert_eq!(at("600/m", 500_000), "300/m");
+        assert_eq!(at("1000/h", 62_500), "62.5/h");
+        assert_eq!(at("1/s", 62_500), "0.062/s");
+        assert_eq!(at("4294967295/s", 999_999), "4294963000.032/s");
+    }
 
     #[derive(Debug, Deserialize, Serialize, PartialEq)]
     struct Sample {

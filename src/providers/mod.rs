@@ -117,6 +117,8 @@ pub struct CommonSettings {
     /// The most messages a period, over all workers; no limit if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// Whether throttling cuts the rate for a while.
+    pub adaptive: bool,
     /// The most open exchanges of one process.
     pub max_in_flight: u32,
     /// The longest one exchange may take.
@@ -212,6 +214,7 @@ impl Default for CommonSettings {
     fn default() -> Self {
         Self {
             rate: None,
+            adaptive: true,
             max_in_flight: 64,
             timeout: Duration::from_secs(10),
             retry: RetrySettings::default(),

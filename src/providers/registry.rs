@@ -23,8 +23,9 @@ const KINDS: [Registration; 3] = [
 ];
 
 /// The keys every kind has, besides `kind`.
-const COMMON_KEYS: [&str; 14] = [
+const COMMON_KEYS: [&str; 15] = [
     "rate",
+    "adaptive",
     "max_in_flight",
     "timeout",
     "retry",

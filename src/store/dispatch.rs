@@ -12,6 +12,7 @@ use crate::domain::{
     ids::BatchId,
     message::Open,
     past::{Mark, Past},
+    share::Share,
     time::UnixMs,
 };
 
@@ -52,13 +53,31 @@ pub trait Dispatch: Send + Sync {
     /// [`StoreError`]. A lost reply loses that run: less is sent, never more.
     async fn grant(&self, request: &GrantRequest<'_>) -> Result<Grant, StoreError>;
 
-    /// Stops a provider for every worker, `pause` long from now; never shortens a pause.
+    /// Stops a provider for every worker, `pause` long from now; never shortens a pause. If it `cuts`, the
+    /// provider's rate is cut besides, for every worker, see [`Share`]: at most once a pause, and once in
+    /// [`Share::CUT_EVERY`]. Gives what that left, if this call cut it.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn throttle(&self, provider: &str, pause: Duration) -> Result<(), StoreError>;
+    async fn throttle(
+        &self,
+        provider: &str,
+        pause: Duration,
+        cuts: bool,
+    ) -> Result<Option<Share>, StoreError>;
 
-    /// Whether and how long a provider is still paused.
+    /// Notes, for whoever asks how providers stand, that one is away and is left alone for `cool_down`, as this
+    /// worker found; or that it is back. Nobody goes by it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn tell_away(
+        &self,
+        provider: &str,
+        cool_down: Option<Duration>,
+    ) -> Result<(), StoreError>;
+
+    /// Whether and how long a provider is still paused, and what else is known of it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -266,6 +285,10 @@ pub struct Pause {
     /// Whether it was stopped, and not resumed since; see
     /// [`Intake::set_stopped`](super::Intake::set_stopped).
     pub stopped: bool,
+    /// How much of its rate may be used.
+    pub share: Share,
+    /// How long it is still left alone, if workers found it away; zero once one may find out whether it is back.
+    pub away: Option<Duration>,
 }
 
 /// What a sweep found.

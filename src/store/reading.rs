@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use super::{AttemptEnd, EventFilter, EventView, StoreError};
+use super::{AttemptEnd, EventFilter, EventView, Pause, StoreError};
 use crate::domain::{
     batch::{Batch, BatchState, CallbackState},
     chunk::Entry,
@@ -12,7 +12,8 @@ use crate::domain::{
     ids::{BatchId, EventId},
     message::{FinalState, MessageState},
     outcome::SendError,
-    time::UnixMs,
+    share::Share,
+    time::{UnixMs, millis},
 };
 
 /// The readers' view of the store. What belongs to another account is not there.
@@ -224,6 +225,21 @@ pub struct ProviderStats {
     pub paused_ms: u64,
     /// Whether it was stopped, and not resumed since.
     pub stopped: bool,
+    /// How much of its rate may be used.
+    pub share: Share,
+    /// How long it is still left alone, since workers found it away, in milliseconds: 0 once one may find out
+    /// whether it is back; `None` if it is not away.
+    pub away_ms: Option<u64>,
+}
+
+// === impl ProviderStats ===
+
+impl ProviderStats {
+    /// Takes over what is known of the provider's pause.
+    pub(super) fn set_pause(&mut self, pause: &Pause) {
+        (self.paused_ms, self.stopped) = (millis(pause.left), pause.stopped);
+        (self.share, self.away_ms) = (pause.share, pause.away.map(millis));
+    }
 }
 
 // === impl BatchFilter ===

@@ -60,6 +60,13 @@ async fn calls(provider: &Provider, count: usize) {
     eventually("calls", LONG, async || (provider.count() >= count).then_some(())).await;
 }
 
+/// The provider `carrier` as the API shows it.
+async fn provider(client: &Client) -> Value {
+    let list = client.get("/v1/providers").await.json();
+    let providers = list["providers"].as_array().unwrap();
+    providers.iter().find(|provider| provider["name"] == "carrier").unwrap().clone()
+}
+
 /// Which provider each message is shown with, by id.
 fn shown_providers(told: &[Value]) -> HashMap<String, String> {
     let text = |message: &Value, field: &str| message[field].as_str().unwrap().to_owned();
@@ -78,6 +85,12 @@ async fn a_provider_that_dies_in_the_middle_is_stood_in_for(on: Kind) {
     let died = Instant::now();
     scene.provider.die();
     calls(&second, 1).await;
+    let away = eventually("an open breaker", PATIENCE, async || {
+        let told = provider(&scene.client).await;
+        (told["breaker"] != "closed").then_some(told)
+    })
+    .await;
+    assert_eq!(away["fallback"], "second");
     // Nearly all of the rest leaves while it is dead; then it is back for what only it may be asked.
     calls(&second, MESSAGES / 2 - 3 * IN_FLIGHT).await;
     let first_book = book(&scene.provider);
@@ -97,6 +110,8 @@ async fn a_provider_that_dies_in_the_middle_is_stood_in_for(on: Kind) {
         assert!(ids.iter().all(|id| shown[id] == name), "{name} is not shown");
     }
 
+    let told = provider(&scene.client).await;
+    assert_eq!((&told["breaker"], &told["state"]), (&json!("closed"), &json!("running")));
     let log = scene.ringback.log();
     let said = |line: &str| log.matches(line).count();
     assert_eq!([said("a provider is away"), said("a provider is back")], [1, 1]);

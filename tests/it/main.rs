@@ -2,6 +2,7 @@
 //! with a real redis-server, a provider and a callback receiver that keep books.
 
 mod accounts;
+mod adaptive;
 mod api;
 mod audit;
 mod callback_hosts;

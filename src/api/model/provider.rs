@@ -42,6 +42,14 @@ pub struct ProviderResource {
     /// The most that leaves a period, over all workers, to numbers that begin so. The longest prefix counts.
     #[schema(example = json!({"+1": "100/s", "+4917": "5/s"}))]
     pub prefix_rates: BTreeMap<String, String>,
+    /// How much of it may be used now: less than all for a while after the provider throttled; null if there is
+    /// no limit.
+    #[schema(example = "62.5/s")]
+    pub current_rate: Option<String>,
+    /// The provider that stands in while this one is away; null if none does.
+    pub fallback: Option<String>,
+    /// Whether it is away, as workers last found.
+    pub breaker: BreakerState,
     /// The most open exchanges of one process.
     pub max_in_flight: u32,
     /// Messages that wait for it, of all accounts; null for accounts without `admin`.
@@ -80,6 +88,18 @@ pub enum ProviderState {
     Throttled,
     /// Not until it is resumed.
     Paused,
+}
+
+/// Whether a provider is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    /// It is not: messages leave through it.
+    Closed,
+    /// It is, and is left alone for a while: messages leave through its fallback, if it has one.
+    Open,
+    /// It was: the next message finds out whether it is back.
+    HalfOpen,
 }
 
 // === impl ReceiptsTaken ===

@@ -15,7 +15,7 @@ use super::{
     sweep::{self, STEP},
 };
 use crate::{
-    domain::{batch::BatchSpec, ids::BatchId, time::millis},
+    domain::{batch::BatchSpec, ids::BatchId, share::Share, time::millis},
     store::{
         Claim, Claimed, Dispatch, Grant, GrantRequest, Holding, PURGE_AHEAD_MAX, Pause, Ring,
         Settled, Settlement, Standing, StoreError, Swept, stored,
@@ -57,19 +57,33 @@ impl Dispatch for EmbeddedStore {
         Ok(self.rates.grant(Instant::now(), request))
     }
 
-    async fn throttle(&self, provider: &str, pause: Duration) -> Result<(), StoreError> {
-        self.rates.pause(Instant::now(), provider, pause);
+    async fn throttle(
+        &self,
+        provider: &str,
+        pause: Duration,
+        cuts: bool,
+    ) -> Result<Option<Share>, StoreError> {
+        let left = self.rates.pause(Instant::now(), provider, pause, cuts);
         self.doorbell.ring(Ring::Paused(provider.to_owned()));
+        Ok(left)
+    }
+
+    async fn tell_away(
+        &self,
+        provider: &str,
+        cool_down: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        self.rates.tell_away(Instant::now(), provider, cool_down);
         Ok(())
     }
 
     async fn paused(&self, provider: &str) -> Result<Pause, StoreError> {
-        let (left, name) = (self.rates.paused(Instant::now(), provider), provider.to_owned());
+        let (pause, name) = (self.rates.paused(Instant::now(), provider), provider.to_owned());
         let stopped = self.read(move |db| {
             let mut rows = db.prepare_cached("SELECT stopped FROM provider WHERE name = ?1")?;
             rows.query_row([name], |row| row.get(0)).optional()
         });
-        Ok(Pause { left, stopped: stopped.await?.unwrap_or(false) })
+        Ok(Pause { stopped: stopped.await?.unwrap_or(false), ..pause })
     }
 
     async fn sweep(&self) -> Result<Swept, StoreError> {

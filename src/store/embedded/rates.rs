@@ -11,7 +11,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::store::{Grant, GrantRequest};
+use crate::{
+    domain::share::Share,
+    store::{Grant, GrantRequest, Pause},
+};
 
 /// Beyond so many clocks those that have passed are forgotten.
 const CLOCKS_MAX: usize = 4_096;
@@ -30,6 +33,13 @@ struct Pace {
     paused_until: Instant,
     /// The same of rates below the provider's, by name.
     below: HashMap<String, Instant>,
+    /// What the last cut left of the rate, and since when it grows.
+    share: Share,
+    since: Instant,
+    /// When it may be cut again.
+    uncut_until: Instant,
+    /// Until when it is left alone, if it is away.
+    away_until: Option<Instant>,
 }
 
 // === impl Rates ===
@@ -69,18 +79,52 @@ impl Rates {
         Grant::Run { first_in_us }
     }
 
-    /// Stops a provider; never shortens a pause.
-    pub(super) fn pause(&self, now: Instant, provider: &str, pause: Duration) {
+    /// Stops a provider; never shortens a pause. If it `cuts`, gives what that left of the rate, if it was not
+    /// cut just before.
+    pub(super) fn pause(
+        &self,
+        now: Instant,
+        provider: &str,
+        pause: Duration,
+        cuts: bool,
+    ) -> Option<Share> {
         let mut paces = self.0.lock();
         let pace = self::pace(&mut paces, provider, now);
         pace.paused_until = pace.paused_until.max(now + pause.min(PAUSE_MAX));
+        if !cuts || now < pace.uncut_until {
+            return None;
+        }
+        pace.share = pace.share_at(now).cut();
+        pace.since = pace.paused_until;
+        pace.uncut_until = pace.paused_until.max(now + Share::CUT_EVERY);
+        Some(pace.share)
     }
 
-    /// How long a provider is still paused.
-    pub(super) fn paused(&self, now: Instant, provider: &str) -> Duration {
+    /// Notes that a provider is away, or that it is back.
+    pub(super) fn tell_away(&self, now: Instant, provider: &str, cool_down: Option<Duration>) {
+        let mut paces = self.0.lock();
+        pace(&mut paces, provider, now).away_until = cool_down.map(|left| now + left);
+    }
+
+    /// How a provider stands, but for whether it is stopped.
+    pub(super) fn paused(&self, now: Instant, provider: &str) -> Pause {
         let paces = self.0.lock();
-        let until = paces.get(provider).map(|pace| pace.paused_until);
-        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+        let Some(pace) = paces.get(provider) else { return Pause::default() };
+        Pause {
+            left: pace.paused_until.saturating_duration_since(now),
+            stopped: false,
+            share: pace.share_at(now),
+            away: pace.away_until.map(|until| until.saturating_duration_since(now)),
+        }
+    }
+}
+
+// === impl Pace ===
+
+impl Pace {
+    /// How much of the rate may be used.
+    fn share_at(&self, now: Instant) -> Share {
+        self.share.grown(now.saturating_duration_since(self.since))
     }
 }
 
@@ -105,7 +149,15 @@ impl Pace {
 
 fn pace<'a>(paces: &'a mut HashMap<String, Pace>, provider: &str, now: Instant) -> &'a mut Pace {
     // The providers of a configuration: a handful.
-    let fresh = || Pace { clock: now, paused_until: now, below: HashMap::new() };
+    let fresh = || Pace {
+        clock: now,
+        paused_until: now,
+        below: HashMap::new(),
+        share: Share::FULL,
+        since: now,
+        uncut_until: now,
+        away_until: None,
+    };
     paces.entry(provider.to_owned()).or_insert_with(fresh)
 }
 
@@ -167,11 +219,28 @@ mod tests {
         rates.grant(now, &request(150));
         let wait = Duration::from_millis(500);
         assert_eq!(rates.grant(now, &request(1)), Grant::Later { wait, paused: false });
-        rates.pause(now, "p", Duration::from_secs(5));
-        rates.pause(now, "p", Duration::from_secs(1));
+        rates.pause(now, "p", Duration::from_secs(5), false);
+        rates.pause(now, "p", Duration::from_secs(1), false);
         let wait = Duration::from_secs(5);
         assert_eq!(rates.grant(now, &request(1)), Grant::Later { wait, paused: true });
-        assert_eq!(rates.paused(now, "p"), wait);
-        assert_eq!(rates.paused(now, "other"), Duration::ZERO);
+        assert_eq!(rates.paused(now, "p"), Pause { left: wait, ..Pause::default() });
+        assert_eq!(rates.paused(now, "other"), Pause::default());
+    }
+
+    #[test]
+    fn a_cut_rate_grows_from_the_end_of_the_pause_on() {
+        let (rates, now) = (Rates::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        let half = Share::FULL.cut();
+        assert_eq!(rates.pause(now, "p", 5 * second, true), Some(half));
+        // The same news again, and again within the pause.
+        assert_eq!(rates.pause(now, "p", 5 * second, true), None);
+        assert_eq!(rates.pause(now + 4 * second, "p", second, true), None);
+        assert_eq!(rates.paused(now + 5 * second, "p").share, half);
+        assert_eq!(rates.paused(now + 20 * second, "p").share, half.grown(15 * second));
+        assert_eq!(rates.paused(now + 35 * second, "p").share, Share::FULL);
+        let again = rates.pause(now + 20 * second, "p", Duration::ZERO, true);
+        assert_eq!(again, Some(half.grown(15 * second).cut()));
+        assert_eq!(rates.pause(now + 20 * second, "p", Duration::ZERO, true), None);
     }
 }

@@ -15,11 +15,11 @@ use crate::{
         batch::{Batch, CallbackState},
         ids::{BatchId, EventId},
         message::{FinalState, MessageState},
-        time::{UnixMs, millis},
+        time::UnixMs,
     },
     store::{
         AttemptEnd, AttemptRecord, AttemptsView, BatchFilter, EventFilter, EventView, MessageView,
-        ProviderStats, Reading, RecipientView, Stats, StoreError,
+        Pause, ProviderStats, Reading, RecipientView, Stats, StoreError,
     },
 };
 
@@ -117,7 +117,8 @@ impl Reading for EmbeddedStore {
         let names = providers.to_vec();
         let mut stats = self.read(move |db| stats(db, names)).await?;
         for (name, figures) in &mut stats.providers {
-            figures.paused_ms = millis(self.rates.paused(Instant::now(), name));
+            let pause = self.rates.paused(Instant::now(), name);
+            figures.set_pause(&Pause { stopped: figures.stopped, ..pause });
         }
         Ok(stats)
     }

@@ -14,6 +14,7 @@ use crate::{
         ids::BatchId,
         past::{Mark, Past, Suspect},
         record,
+        share::Share,
         time::{UnixMs, millis},
     },
     store::{
@@ -131,12 +132,29 @@ impl Dispatch for RedisStore {
         }
     }
 
-    async fn throttle(&self, provider: &str, pause: Duration) -> Result<(), StoreError> {
+    async fn throttle(
+        &self,
+        provider: &str,
+        pause: Duration,
+        cuts: bool,
+    ) -> Result<Option<Share>, StoreError> {
         let pause_us = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         let stop = |call: &mut Cmd| {
-            call.arg(provider).arg(pause_us);
+            call.arg(provider).arg(pause_us).arg(u8::from(cuts));
         };
-        self.link.run(&scripts::THROTTLE, &keys::rate(provider), stop).await.map(|_| ())
+        let answer = self.link.run(&scripts::THROTTLE, &keys::rate(provider), stop).await?;
+        let left = share(codec::signed(&answer)?);
+        Ok(left.filter(|_| cuts))
+    }
+
+    async fn tell_away(
+        &self,
+        provider: &str,
+        cool_down: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        let left = cool_down.map_or_else(String::new, |left| left.as_micros().to_string());
+        let note = |call: &mut Cmd| _ = call.arg(&left);
+        self.link.run(&scripts::AWAY, &keys::rate(provider), note).await.map(|_| ())
     }
 
     async fn paused(&self, provider: &str) -> Result<Pause, StoreError> {
@@ -265,12 +283,20 @@ impl RedisStore {
 pub(super) async fn read_pause(link: &Link, provider: &str) -> Result<Pause, StoreError> {
     let answer = link.run(&scripts::PAUSED, &keys::rate(provider), |_| ()).await?;
     match codec::list(answer)?.as_slice() {
-        [left_us, stopped] => Ok(Pause {
+        [left_us, stopped, left_of_rate, away_us] => Ok(Pause {
             left: Duration::from_micros(u64::try_from(codec::signed(left_us)?).unwrap_or(0)),
             stopped: codec::signed(stopped)? == 1,
+            share: share(codec::signed(left_of_rate)?).unwrap_or_default(),
+            away: u64::try_from(codec::signed(away_us)?).ok().map(Duration::from_micros),
         }),
         _ => Err(codec::unexpected("a pause that is none")),
     }
+}
+
+/// A share as scripts tell it; `None` for 0.
+fn share(millionths: i64) -> Option<Share> {
+    let millionths = u32::try_from(millionths).ok().filter(|millionths| *millionths > 0);
+    millionths.map(Share::from_millionths)
 }
 
 fn write_settlement(call: &mut Cmd, settlement: &Settlement) {

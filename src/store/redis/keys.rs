@@ -9,7 +9,7 @@
 //! | --- | --- | --- |
 //! | `rb:meta` | hash | `schema`, `partitions`, `secret`: what all processes must agree on; `id` of the store |
 //! | `rb:bell` | channel | rings: `work <provider>`, `pause <provider>`, `event`, `wish <batch>` |
-//! | `rb:{rate:<provider>}` | hash | `clock` of the shared rate and `paused`, both µs; `stopped` |
+//! | `rb:{rate:<provider>}` | hash | `clock` of the shared rate and `paused`, both µs; `stopped`; `share` of the rate left by a cut, growing `since`, µs, and `uncut` until, µs; `away` until, µs |
 //! | `rb:{rate:<provider>}:<level>` | string | the clock of a rate below it, µs; the level is `s:<sender>` or `p:<prefix>` |
 //! | `rb:{day:<account>}` | hash | `recipients` counted that day, in all and by batch; gone at midnight UTC |
 //! | `P turn` | number | counts turns; gives ring places, lease tokens and turns of replays |

@@ -18,7 +18,7 @@ use crate::{
         ids::{BatchId, EventId},
         message::{FinalState, MessageState},
         state_byte::StateByte,
-        time::{UnixMs, millis},
+        time::UnixMs,
     },
     store::{
         AttemptEnd, AttemptRecord, AttemptsView, BatchFilter, EventFilter, EventView, MessageView,
@@ -143,7 +143,7 @@ impl Reading for RedisStore {
         for provider in providers {
             let pause = read_pause(&self.link, provider).await?;
             let figures = stats.providers.entry(provider.clone()).or_default();
-            (figures.paused_ms, figures.stopped) = (millis(pause.left), pause.stopped);
+            figures.set_pause(&pause);
         }
         Ok(stats)
     }

@@ -47,6 +47,9 @@ const LIB: &str = concat!(
     include_str!("scripts/finish.lua")
 );
 
+/// What the scripts of a provider's pauses share.
+const SHARE: &str = include_str!("scripts/share.lua");
+
 scripts! {
     OPEN: LIB, "open";
     APPEND: LIB, "append";
@@ -78,9 +81,10 @@ scripts! {
     ORDER: LIB, "order";
     REDO: LIB, "redo";
     GRANT: "", "grant";
-    THROTTLE: "", "throttle";
-    PAUSED: "", "paused";
+    THROTTLE: SHARE, "throttle";
+    PAUSED: SHARE, "paused";
     STOP: "", "stop";
+    AWAY: "", "away";
     COUNT: "", "count";
     UNCOUNT: "", "uncount";
     SUPPRESS: "", "suppress";

@@ -208,6 +208,8 @@ cases! {
             grants_never_overlap
             a_rate_below_the_providers_holds_beside_it_and_takes_nothing_from_others
             a_long_message_takes_as_many_times_as_it_has_segments
+            a_throttled_rate_is_cut_once_a_pause_for_all
+            a_provider_that_is_away_is_told_of_until_it_is_back
         }
     }
     // These need two processes on one store, and the embedded one serves one.

@@ -49,7 +49,7 @@ async fn a_bell_that_may_not_be_rung_any_more_ends_no_step_in_its_middle() {
     assert_eq!((batch.counts.total, batch.counts.ended.sum()), (3, 3));
     assert_eq!(on.take_one().await.batch.id, id);
     on.store.intake.set_stopped(&on.provider, true).await.expect("stopped");
-    on.store.dispatch.throttle(&on.provider, Duration::from_secs(1)).await.expect("paused");
+    on.store.dispatch.throttle(&on.provider, Duration::from_secs(1), false).await.expect("paused");
 }
 
 /// How many partitions a store in partitions has here.

@@ -2,15 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use ringback::store::{Grant, GrantRequest, Level, Pause};
+use ringback::{
+    domain::share::Share,
+    store::{Grant, GrantRequest, Level, Pause},
+};
 
-use crate::store::fixture::Fixture;
+use crate::{
+    harness::{PATIENCE, eventually},
+    store::fixture::Fixture,
+};
 
 pub(super) async fn a_pause_of_a_provider_holds_for_all(on: Fixture) {
     let dispatch = &on.store.dispatch;
     assert_eq!(dispatch.paused(&on.provider).await.expect("an answer"), Pause::default());
-    dispatch.throttle(&on.provider, Duration::from_mins(1)).await.expect("paused");
-    dispatch.throttle(&on.provider, Duration::from_secs(1)).await.expect("not shortened");
+    dispatch.throttle(&on.provider, Duration::from_mins(1), false).await.expect("paused");
+    dispatch.throttle(&on.provider, Duration::from_secs(1), false).await.expect("not shortened");
     let left = dispatch.paused(&on.provider).await.expect("an answer").left;
     assert!(left > Duration::from_secs(50) && left <= Duration::from_mins(1), "{left:?}");
     let request = request(&on.provider, 10);
@@ -22,7 +28,7 @@ pub(super) async fn a_stopped_provider_stays_so_until_it_is_resumed(on: Fixture)
     on.store.intake.set_stopped(&on.provider, true).await.expect("a stop");
     let on = on.reopened().await;
     let (intake, dispatch) = (&on.store.intake, &on.store.dispatch);
-    let stopped = Pause { left: Duration::ZERO, stopped: true };
+    let stopped = Pause { stopped: true, ..Pause::default() };
     assert_eq!(dispatch.paused(&on.provider).await.expect("an answer"), stopped);
     let providers = [on.provider.clone()];
     let stats = on.store.reading.stats(&providers).await.expect("figures");
@@ -51,6 +57,56 @@ pub(super) async fn grants_never_overlap(on: Fixture) {
         let nth = i64::try_from(nth).expect("few");
         assert!(*first >= firsts[0] + nth * run_us - slack_us, "{firsts:?}");
     }
+}
+
+pub(super) async fn a_throttled_rate_is_cut_once_a_pause_for_all(on: Fixture) {
+    let dispatch = &on.store.dispatch;
+    let pause = Duration::from_millis(1_200);
+    let throttle = async |cuts| dispatch.throttle(&on.provider, pause, cuts).await.expect("paused");
+    let share = async || dispatch.paused(&on.provider).await.expect("an answer").share;
+    assert_eq!(throttle(false).await, None);
+    assert_eq!(share().await, Share::FULL);
+    // Five workers hear the same.
+    let half = Share::FULL.cut();
+    let told = futures_util::future::join_all((0..5).map(|_| throttle(true))).await;
+    assert_eq!(told.iter().flatten().collect::<Vec<_>>(), [&half]);
+    assert_eq!(share().await, half);
+    // It grows from the end of the pause on, and is cut again from what it is by then.
+    let grown = eventually("growth", PATIENCE, async || {
+        let share = share().await;
+        (share > half).then_some(share)
+    })
+    .await;
+    assert!(grown < half.grown(PATIENCE), "{grown:?}");
+    let again = throttle(true).await.expect("a cut");
+    assert!(again >= grown.cut() && again < half, "{again:?} of {grown:?}");
+    assert_eq!(throttle(true).await, None);
+    let stats = on.store.reading.stats(&[on.provider.clone()]).await.expect("figures");
+    assert_eq!(stats.providers[&on.provider].share, again);
+}
+
+pub(super) async fn a_provider_that_is_away_is_told_of_until_it_is_back(on: Fixture) {
+    let dispatch = &on.store.dispatch;
+    let away = async || dispatch.paused(&on.provider).await.expect("an answer").away;
+    let tell = async |cool_down| {
+        dispatch.tell_away(&on.provider, cool_down).await.expect("noted");
+    };
+    assert_eq!(away().await, None);
+    tell(Some(Duration::from_secs(30))).await;
+    let left = away().await.expect("away");
+    assert!(left > Duration::from_secs(25) && left <= Duration::from_secs(30), "{left:?}");
+    // Nothing is paused by it.
+    let granted = dispatch.grant(&request(&on.provider, 1)).await.expect("an answer");
+    assert!(matches!(granted, Grant::Run { .. }), "{granted:?}");
+    tell(Some(Duration::from_millis(1))).await;
+    eventually("the end of the cool-down", PATIENCE, async || {
+        (away().await == Some(Duration::ZERO)).then_some(())
+    })
+    .await;
+    let stats = on.store.reading.stats(&[on.provider.clone()]).await.expect("figures");
+    assert_eq!(stats.providers[&on.provider].away_ms, Some(0));
+    tell(None).await;
+    assert_eq!(away().await, None);
 }
 
 pub(super) async fn a_rate_below_the_providers_holds_beside_it_and_takes_nothing_from_others(
