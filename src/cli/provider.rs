@@ -8,7 +8,7 @@ use super::{
     table::{self, Side, Table},
 };
 use crate::{
-    api::model::ProviderResource,
+    api::model::{BreakerState, ProviderResource, ProviderState},
     client::{Client, ClientError},
 };
 
@@ -124,9 +124,9 @@ fn rows(providers: &[ProviderResource]) -> String {
         table.row([
             provider.name.clone(),
             provider.kind.clone(),
-            provider.state.word().to_owned(),
+            state(provider).to_owned(),
             until.map_or_else(untold, table::instant),
-            provider.rate.clone().unwrap_or_else(untold),
+            rate(provider).unwrap_or_else(untold),
             provider.in_flight.map_or_else(untold, table::number),
             provider.queued.map_or_else(untold, table::number),
         ]);
@@ -134,19 +134,30 @@ fn rows(providers: &[ProviderResource]) -> String {
     table.text()
 }
 
+/// Whether messages leave through it, in a word.
+fn state(provider: &ProviderResource) -> &'static str {
+    match (provider.state, provider.breaker) {
+        (ProviderState::Running, BreakerState::Open | BreakerState::HalfOpen) => "away",
+        (state, _) => state.word(),
+    }
+}
+
+/// Its rate, and how much of it may be used if that is not all.
+fn rate(provider: &ProviderResource) -> Option<String> {
+    let rate = provider.rate.as_ref()?;
+    let current = provider.current_rate.as_ref().filter(|current| *current != rate);
+    Some(current.map_or_else(|| rate.clone(), |current| format!("{current} of {rate}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    use crate::{
-        api::model::{BreakerState, ProviderState},
-        domain::units::RateUnit,
-    };
+    use crate::domain::units::RateUnit;
 
-    #[test]
-    fn a_list_is_a_row_a_provider() {
-        let provider = |name: &str, queued| ProviderResource {
+    fn provider(name: &str, queued: Option<u64>) -> ProviderResource {
+        ProviderResource {
             name: name.into(),
             kind: "http".into(),
             state: ProviderState::Throttled,
@@ -162,7 +173,11 @@ mod tests {
             max_in_flight: 64,
             queued,
             in_flight: queued,
-        };
+        }
+    }
+
+    #[test]
+    fn a_list_is_a_row_a_provider() {
         let text = rows(&[provider("carrier\u{1b}[2J", Some(1_200)), provider("other", None)]);
         let [header, first, second] = text.lines().collect::<Vec<_>>()[..] else {
             panic!("{text}")
@@ -172,5 +187,18 @@ mod tests {
         let words: Vec<_> = second.split_whitespace().collect();
         let told = ["other", "http", "throttled", "2026-11-23", "20:16:46Z", "-", "-", "-"];
         assert_eq!(words, told);
+    }
+
+    #[test]
+    fn who_is_away_and_what_is_cut_is_told() {
+        let mut provider = provider("carrier", None);
+        assert_eq!((state(&provider), rate(&provider)), ("throttled", None));
+        provider.state = ProviderState::Running;
+        provider.rate = Some("100/s".into());
+        provider.current_rate = provider.rate.clone();
+        assert_eq!((state(&provider), rate(&provider)), ("running", provider.rate.clone()));
+        provider.breaker = BreakerState::HalfOpen;
+        provider.current_rate = Some("62.5/s".into());
+        assert_eq!((state(&provider), rate(&provider)), ("away", Some("62.5/s of 100/s".into())));
     }
 }

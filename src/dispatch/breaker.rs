@@ -264,7 +264,7 @@ mod tests {
         let ended = later + SECOND;
         assert_eq!(breaker.note(&refused(), later, ended), Some(News::StillOpen));
         drop(trial);
-        assert_eq!(verdict(&breaker, ended + COOL_DOWN - SECOND), "open");
+        assert_eq!(verdict(&breaker, ended + 29 * SECOND), "open");
         // It was not made after all: another one may.
         let again = ended + COOL_DOWN;
         assert_eq!(verdict(&breaker, again), "half open");

@@ -57,7 +57,7 @@ impl Worker {
         for lane in &lanes {
             lane.find_fallback(&lanes);
         }
-        Self { lanes, store, settings }
+        Self { store, lanes, settings }
     }
 
     /// Works until `soft` is cancelled; then finishes the open exchanges, settles them and gives

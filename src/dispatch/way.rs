@@ -22,6 +22,7 @@ use super::{
     levels::Levels,
 };
 use crate::domain::{
+    batch::DeliveryGuarantee,
     message::{Next, Open, Terms},
     outcome::{Outcome, SendError},
     through::Through,
@@ -241,8 +242,11 @@ impl Way<'_> {
         now: UnixMs,
     ) -> Next {
         let open = open.tried_through(self.through);
+        let at_most_once = terms.guarantee == DeliveryGuarantee::AtMostOnce;
         match outcome {
-            Outcome::Temporary { certain: true, error, .. } if self.trial.is_some() => {
+            Outcome::Temporary { certain, error, .. }
+                if self.trial.is_some() && (certain || !at_most_once) =>
+            {
                 open.put_off(terms.policy, now, TRIAL_OVER, error)
             }
             outcome => open.after(outcome, terms, began, now, rand::random()),

@@ -536,8 +536,8 @@ mod tests {
         let last = ended(put_off(later, UnixMs(1_030_000), 571));
         assert_eq!(last.state, FinalState::Unknown);
         // Never tried, as far as is known: its time begins now.
-        let lost = Open { maybe_accepted: true, ..Open::default() };
-        assert_eq!(waiting(put_off(lost, NOW, 600)).first_try_at, NOW);
+        let in_doubt = Open { maybe_accepted: true, ..Open::default() };
+        assert_eq!(waiting(put_off(in_doubt, NOW, 600)).first_try_at, NOW);
     }
 
     #[test]

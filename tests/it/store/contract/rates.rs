@@ -81,7 +81,7 @@ pub(super) async fn a_throttled_rate_is_cut_once_a_pause_for_all(on: Fixture) {
     let again = throttle(true).await.expect("a cut");
     assert!(again >= grown.cut() && again < half, "{again:?} of {grown:?}");
     assert_eq!(throttle(true).await, None);
-    let stats = on.store.reading.stats(&[on.provider.clone()]).await.expect("figures");
+    let stats = on.store.reading.stats(std::slice::from_ref(&on.provider)).await.expect("figures");
     assert_eq!(stats.providers[&on.provider].share, again);
 }
 
@@ -103,7 +103,7 @@ pub(super) async fn a_provider_that_is_away_is_told_of_until_it_is_back(on: Fixt
         (away().await == Some(Duration::ZERO)).then_some(())
     })
     .await;
-    let stats = on.store.reading.stats(&[on.provider.clone()]).await.expect("figures");
+    let stats = on.store.reading.stats(std::slice::from_ref(&on.provider)).await.expect("figures");
     assert_eq!(stats.providers[&on.provider].away_ms, Some(0));
     tell(None).await;
     assert_eq!(away().await, None);
