@@ -33,11 +33,11 @@ const SERVICE: &str = "MG0123456789abcdef0123456789abcdef";
 const PUBLIC: &str = "https://sms.example.com";
 
 /// A provider called `main` at `twilio`.
-fn provider(twilio: &Twilio, further: Value) -> Arc<dyn Provider> {
+fn provider(twilio: &Twilio, further: &Value) -> Arc<dyn Provider> {
     provider_at(&twilio.base_url(), further)
 }
 
-fn provider_at(base_url: &str, further: Value) -> Arc<dyn Provider> {
+fn provider_at(base_url: &str, further: &Value) -> Arc<dyn Provider> {
     let mut settings = json!({
         "kind": "twilio", "base_url": base_url, "account_sid": ACCOUNT, "auth_token": TOKEN,
     });
@@ -95,7 +95,7 @@ fn codes(outcome: &Outcome) -> (&str, Option<&str>) {
 #[tokio::test]
 async fn a_message_is_created_once_and_reported_to_its_own_url() {
     let twilio = Twilio::start();
-    let (sid, receipt_follows) = taken(outcome(&*provider(&twilio, json!({}))).await);
+    let (sid, receipt_follows) = taken(outcome(&*provider(&twilio, &json!({}))).await);
     assert_eq!(twilio.sids_to(&number(0)), [sid]);
     assert!(receipt_follows);
     let [asked] = &twilio.creations()[..] else { panic!("{:?}", twilio.creations()) };
@@ -120,7 +120,7 @@ async fn an_api_key_goes_before_the_auth_token_and_receipts_can_be_off() {
         "api_key_sid": API_KEY, "api_key_secret": API_SECRET, "receipts": false,
         "messaging_service_sid": SERVICE,
     });
-    let (_, receipt_follows) = taken(submitted(&*provider(&twilio, further), 0, None).await);
+    let (_, receipt_follows) = taken(submitted(&*provider(&twilio, &further), 0, None).await);
     assert!(!receipt_follows);
     let asked = &twilio.creations()[0];
     assert_eq!(asked.user, API_KEY);
@@ -128,14 +128,14 @@ async fn an_api_key_goes_before_the_auth_token_and_receipts_can_be_off() {
     for absent in ["From", "StatusCallback"] {
         assert!(!asked.fields.contains_key(absent), "{absent}");
     }
-    let stranger = provider(&twilio, json!({"auth_token": "another"}));
+    let stranger = provider(&twilio, &json!({"auth_token": "another"}));
     assert_eq!(codes(&outcome(&*stranger).await), ("provider_auth", Some("20003")));
 }
 
 #[tokio::test]
 async fn refusals_are_final_or_passing_or_pause_and_are_never_looked_up() {
     let twilio = Twilio::start();
-    let provider = provider(&twilio, json!({}));
+    let provider = provider(&twilio, &json!({}));
     let answered = async |create| {
         twilio.set(create);
         outcome(&*provider).await
@@ -175,7 +175,7 @@ async fn a_message_whose_answer_was_lost_is_found_in_the_list() {
     for create in [Create::TakeAndReset, Create::TakeAndHang] {
         let twilio = Twilio::start();
         // Another one to the same recipient, with other words.
-        let others = provider(&twilio, json!({"receipts": false}));
+        let others = provider(&twilio, &json!({"receipts": false}));
         let to = number(0);
         let other = Submission {
             id: id(9),
@@ -188,7 +188,7 @@ async fn a_message_whose_answer_was_lost_is_found_in_the_list() {
         taken(others.submit(other).await);
         twilio.set(create);
         let (sid, receipt_follows) =
-            taken(outcome(&*provider(&twilio, json!({"timeout": "2s"}))).await);
+            taken(outcome(&*provider(&twilio, &json!({"timeout": "2s"}))).await);
         assert_eq!(sid, twilio.sids_to(&number(0))[0]);
         assert!(receipt_follows);
         assert_eq!((twilio.creations().len(), twilio.lists().len()), (2, 1), "{create:?}");
@@ -201,7 +201,7 @@ async fn a_message_whose_answer_was_lost_is_found_in_the_list() {
 async fn a_services_message_is_found_though_it_has_no_sender_yet() {
     let twilio = Twilio::start();
     twilio.set(Create::TakeAndReset);
-    let provider = provider(&twilio, json!({"messaging_service_sid": SERVICE}));
+    let provider = provider(&twilio, &json!({"messaging_service_sid": SERVICE}));
     let (sid, _) = taken(submitted(&*provider, 0, None).await);
     assert_eq!(twilio.sids_to(&number(0)), [sid]);
 }
@@ -209,7 +209,7 @@ async fn a_services_message_is_found_though_it_has_no_sender_yet() {
 #[tokio::test]
 async fn a_message_that_is_not_in_the_list_stays_unknown() {
     let twilio = Twilio::start();
-    let provider = provider(&twilio, json!({}));
+    let provider = provider(&twilio, &json!({}));
     for (create, code) in [
         (Create::DropAndReset, "provider_broken_answer"),
         (Create::Balancer(502), "provider_unavailable"),
@@ -231,7 +231,7 @@ async fn a_message_that_is_not_in_the_list_stays_unknown() {
 #[tokio::test]
 async fn two_messages_that_say_the_same_are_never_taken_for_each_other() {
     let twilio = Twilio::start();
-    let provider = provider(&twilio, json!({}));
+    let provider = provider(&twilio, &json!({}));
     taken(submitted(&*provider, 0, Some(SENDER)).await);
     twilio.set(Create::DropAndReset);
     // The list has one that fits in all it shows, and it is the other one's.
@@ -243,7 +243,7 @@ async fn two_messages_that_say_the_same_are_never_taken_for_each_other() {
 #[tokio::test]
 async fn what_never_left_is_not_looked_up() {
     let nobody = format!("http://127.0.0.1:{}", free_port());
-    let outcome = outcome(&*provider_at(&nobody, json!({}))).await;
+    let outcome = outcome(&*provider_at(&nobody, &json!({}))).await;
     assert!(matches!(outcome, Outcome::Temporary { certain: true, .. }), "{outcome:?}");
     assert_eq!(codes(&outcome), ("provider_unreachable", None));
 }
@@ -264,7 +264,7 @@ async fn start(store: &Backing, twilio: &Twilio, more: impl FnOnce(Setup) -> Set
 /// Posts a batch and waits for its end; gives the batch and its messages.
 async fn run(client: &Client, batch: &Value) -> (Value, Vec<Value>) {
     let id = accepted(client, batch).await;
-    let complete = client.wait_until_complete(&id, Duration::from_secs(60)).await;
+    let complete = client.wait_until_complete(&id, Duration::from_mins(1)).await;
     (complete, messages(client, &id).await)
 }
 

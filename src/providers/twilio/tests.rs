@@ -30,7 +30,7 @@ fn id() -> MessageId {
     MessageId { batch: BatchId::new(UnixMs(1_790_000_000_000), 99 << 30, 0), index: 7 }
 }
 
-fn settings(further: Value) -> TwilioSettings {
+fn settings(further: &Value) -> TwilioSettings {
     let mut settings = json!({"account_sid": ACCOUNT, "auth_token": "hush"});
     for (key, value) in further.as_object().unwrap() {
         settings[key] = value.clone();
@@ -73,7 +73,7 @@ async fn posted(form: &Form, submission: &Submission<'_>) -> Vec<(String, String
 
 #[tokio::test]
 async fn a_message_is_asked_for_as_documented() {
-    let settings = settings(json!({"base_url": "https://proxy.example/twilio/"}));
+    let settings = settings(&json!({"base_url": "https://proxy.example/twilio/"}));
     let form = form(&settings, Some("https://sms.example.com/v1/receipts/main?message="));
     let submission = submission(Some("+15550001111"), Some(Duration::from_millis(90_500)));
     let request = form.post(&submission, form.sender(&submission));
@@ -101,7 +101,7 @@ async fn a_message_is_asked_for_as_documented() {
 async fn a_message_leaves_from_its_sender_or_else_through_the_service() {
     let sender = async |service: bool, from| {
         let service = if service { json!({"messaging_service_sid": SERVICE}) } else { json!({}) };
-        let form = form(&settings(service), None);
+        let form = form(&settings(&service), None);
         posted(&form, &submission(from, None)).await.remove(1)
     };
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -115,7 +115,7 @@ async fn a_message_leaves_from_its_sender_or_else_through_the_service() {
 
 #[test]
 fn a_list_is_asked_for_by_recipient_and_sender() {
-    let form = form(&settings(json!({})), None);
+    let form = form(&settings(&json!({})), None);
     let sought = |sender| Sought { to: "+15551230001", sender, body: "Hi", since: Instant::now() };
     let asked = |sender| {
         let request = form.list(&sought(sender));
@@ -134,7 +134,7 @@ fn a_list_is_asked_for_by_recipient_and_sender() {
 fn settings_that_can_not_serve_are_refused_by_their_key() {
     let common = CommonSettings::default();
     let refused = |further: Value| {
-        let error = build(&settings(further), &common, PUBLIC).err().unwrap();
+        let error = build(&settings(&further), &common, PUBLIC).err().unwrap();
         assert!(!error.to_string().contains("hush"), "{error}");
         error.key
     };
@@ -158,11 +158,11 @@ fn settings_that_can_not_serve_are_refused_by_their_key() {
 
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
-    let service = settings(json!({"messaging_service_sid": SERVICE}));
+    let service = settings(&json!({"messaging_service_sid": SERVICE}));
     let from = CommonSettings { from: Some("+15550001111".into()), ..CommonSettings::default() };
     let error = build(&service, &from, PUBLIC).err().unwrap();
     assert_eq!(error.key, "messaging_service_sid");
-    assert!(build(&settings(json!({})), &from, PUBLIC).is_ok());
+    assert!(build(&settings(&json!({})), &from, PUBLIC).is_ok());
 
     let with = |receipts| CommonSettings { receipts, ..CommonSettings::default() };
     for here in ["http://127.0.0.1:8080", "http://localhost", "https://[::1]/"] {
@@ -170,19 +170,19 @@ fn settings_that_contradict_each_other_are_refused() {
         assert_eq!(error.key, "receipts", "{here}");
         assert!(build(&service, &with(Some(false)), here).is_ok());
         let rehearsal = json!({"base_url": "http://127.0.0.1:1", "messaging_service_sid": SERVICE});
-        assert!(build(&settings(rehearsal), &with(None), here).is_ok());
+        assert!(build(&settings(&rehearsal), &with(None), here).is_ok());
     }
 }
 
 #[test]
 fn a_sender_is_needed_where_there_is_no_service() {
-    assert!(settings(json!({})).needs_from());
-    assert!(!settings(json!({"messaging_service_sid": SERVICE})).needs_from());
+    assert!(settings(&json!({})).needs_from());
+    assert!(!settings(&json!({"messaging_service_sid": SERVICE})).needs_from());
 }
 
 #[test]
 fn secrets_are_never_shown() {
-    let settings = settings(json!({"api_key_sid": KEY, "api_key_secret": "hush-too"}));
+    let settings = settings(&json!({"api_key_sid": KEY, "api_key_secret": "hush-too"}));
     let shown = settings.shown().unwrap();
     assert_eq!(
         (&shown["auth_token"], &shown["api_key_secret"]),
@@ -196,10 +196,10 @@ fn secrets_are_never_shown() {
 #[test]
 fn without_receipts_none_are_taken() {
     let common = CommonSettings { receipts: Some(false), ..CommonSettings::default() };
-    let provider = build(&settings(json!({})), &common, PUBLIC).unwrap();
+    let provider = build(&settings(&json!({})), &common, PUBLIC).unwrap();
     let headers = http::HeaderMap::new();
     let call = ReceiptCall { url: PUBLIC, headers: &headers, body: b"", now: UnixMs(1) };
     assert_eq!(provider.read_receipts(&call), Err(ReceiptRefusal::NotTaken));
-    let provider = build(&settings(json!({})), &CommonSettings::default(), PUBLIC).unwrap();
+    let provider = build(&settings(&json!({})), &CommonSettings::default(), PUBLIC).unwrap();
     assert_eq!(provider.read_receipts(&call), Err(ReceiptRefusal::Forged));
 }

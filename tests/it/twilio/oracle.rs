@@ -36,7 +36,7 @@ impl Case {
         params.truncate(rng.random_range(0..=names.len()));
         let body = (nth % 2 == 1).then(|| {
             let body = json!({"text": text(rng, 60), "params": params}).to_string();
-            url += &format!("&bodySHA256={}", body_hash(body.as_bytes()));
+            url = format!("{url}&bodySHA256={}", body_hash(body.as_bytes()));
             body
         });
         if let Some(repeated) = params.first().cloned()
@@ -72,15 +72,12 @@ impl Case {
             Self { token: self.token.replace(&self.token[..1], "x"), ..self.clone() },
             Self { url: self.url.replace("/main?", "/mean?"), ..self.clone() },
         ];
-        match &self.body {
-            Some(body) => {
-                forgeries.push(Self { body: Some(format!("{body} ")), ..self.clone() });
-            }
-            None => {
-                let more = iter::once(("Body".to_owned(), "x".to_owned()));
-                let params = self.params.iter().cloned().chain(more).collect();
-                forgeries.push(Self { params, ..self.clone() });
-            }
+        if let Some(body) = &self.body {
+            forgeries.push(Self { body: Some(format!("{body} ")), ..self.clone() });
+        } else {
+            let more = iter::once(("Body".to_owned(), "x".to_owned()));
+            let params = self.params.iter().cloned().chain(more).collect();
+            forgeries.push(Self { params, ..self.clone() });
         }
         forgeries
     }
