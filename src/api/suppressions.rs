@@ -14,7 +14,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, Uri};
 
 use super::{
-    App, AppState,
+    AppState,
     auth::Account,
     json::{Faults, Pointer, elements, members, raw, text},
     media::{media_type, small_json},
@@ -113,7 +113,7 @@ pub(super) async fn add(
     let numbers = numbers(&small_json(&app, &parts.headers, body).await?)?;
     let added = app.api.store.optouts.add(&account.0, &numbers).await?;
     let already_there = (numbers.len() as u64).saturating_sub(added);
-    app.tell_of_change(&account, added, 0);
+    tell_of_change(&account, added, 0);
     Ok(Json(Suppressed { added, already_there, ..Suppressed::default() }))
 }
 
@@ -162,16 +162,12 @@ pub(super) async fn remove(
     Query::parse(&uri, &[])?;
     let number = in_path(&number)?;
     let removed = app.api.store.optouts.remove(&account.0, &[number]).await?;
-    app.tell_of_change(&account, 0, removed);
+    tell_of_change(&account, 0, removed);
     Ok(StatusCode::NO_CONTENT)
 }
 
-// === impl App ===
-
-impl App {
-    fn tell_of_change(&self, account: &Account, added: u64, removed: u64) {
-        tracing::info!(account = &*account.0, added, removed, "opt-outs changed");
-    }
+fn tell_of_change(account: &Account, added: u64, removed: u64) {
+    tracing::info!(account = &*account.0, added, removed, "opt-outs changed");
 }
 
 fn in_path(text: &str) -> Result<Number, Problem> {

@@ -40,7 +40,7 @@ enum Command {
     /// List numbers, one a line, in no order
     #[command(after_help = "Example:\n  ringback suppression list --limit 20")]
     List(List),
-    /// Add numbers: messages to them fail as opted_out
+    /// Add numbers: messages to them fail from now on
     #[command(after_help = "Example:\n  ringback suppression add +15551230001 +15551230002")]
     Add(Add),
     /// Remove numbers: they get messages again

@@ -35,9 +35,9 @@ impl Keyword {
     pub fn read(text: &str) -> Option<Self> {
         let text = text.trim();
         let is = |word: &&str| word.eq_ignore_ascii_case(text);
-        if OPT_OUT.iter().any(|word| is(&word)) {
+        if OPT_OUT.iter().any(is) {
             Some(Self::OptOut)
-        } else if OPT_IN.iter().any(|word| is(&word)) {
+        } else if OPT_IN.iter().any(is) {
             Some(Self::OptIn)
         } else {
             None

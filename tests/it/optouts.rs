@@ -4,11 +4,12 @@ mod worker;
 
 use std::fmt::Write as _;
 
+use ringback::{clock::Clock, domain::signature::SigningSecret};
 use serde_json::{Value, json};
 
 use crate::{
     harness::{Answer, Client, Kind, PATIENCE, Ran, command, key_hash, on_each_store, run_to_end},
-    scene::{Scene, accepted, batch, counts, messages, number, numbers, these},
+    scene::{SECRET, Scene, accepted, batch, counts, messages, number, numbers, these},
 };
 
 on_each_store! {
@@ -237,4 +238,41 @@ async fn the_command_line_keeps_the_list() {
     lines[1..].sort_unstable();
     assert_eq!((ran.code, lines), (0, vec!["number", "+15551230002", "+15551230003"]));
     assert_eq!(run(&["import", "nowhere.csv"]).code, 2);
+}
+
+#[tokio::test]
+async fn what_recipients_answer_keeps_the_list_if_the_provider_signed_it() {
+    let scene = Scene::start_with(|setup| {
+        setup
+            .set("providers.carrier.receipts", "true")
+            .set("providers.carrier.receipt_secret", SECRET)
+    })
+    .await;
+    let (client, secret) = (&scene.client, SigningSecret::parse(SECRET).unwrap());
+    let report = async |provider: &str, text: &str, signer: &SigningSecret| {
+        let body = json!({"from": number(1), "to": "+15550001111", "body": text}).to_string();
+        let now_s = Clock::system().now().0 / 1_000;
+        let signature = signer.sign("evt_1", now_s, &body);
+        let (now, path) = (now_s.to_string(), format!("/v1/inbound/{provider}"));
+        let headers = [
+            ("content-type", "application/json"),
+            ("webhook-id", "evt_1"),
+            ("webhook-timestamp", &*now),
+            ("webhook-signature", &*signature),
+        ];
+        client.post(&path, &headers, body).await
+    };
+    let entry = format!("{LIST}/{}", number(1));
+    for (text, status) in [("Hello", 404), (" stop ", 200), ("Hello", 200), ("Start", 404)] {
+        let heard = report("carrier", text, &secret).await;
+        assert_eq!(heard.status, 204, "{}", heard.text);
+        assert_eq!(client.get(&entry).await.status, status, "after {text}");
+    }
+    let forged = report("carrier", "STOP", &SigningSecret::of(&[9; 32])).await;
+    assert!(is_refused(&forged, 401, "invalid_signature"), "{}", forged.text);
+    for provider in ["mock", "nobody"] {
+        let refused = report(provider, "STOP", &secret).await;
+        assert!(is_refused(&refused, 404, "not_found"), "{provider}: {}", refused.text);
+    }
+    assert_eq!(client.get(&entry).await.status, 404);
 }

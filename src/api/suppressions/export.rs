@@ -27,9 +27,16 @@ struct Export {
     app: AppState,
     account: Account,
     form: Form,
-    /// After which number to read on; `None` at the end.
-    from: Option<Option<Number>>,
+    from: Place,
     _place: OwnedSemaphorePermit,
+}
+
+/// Where an answer goes on.
+#[derive(Clone, Copy)]
+enum Place {
+    Begin,
+    After(Number),
+    End,
 }
 
 /// Answers with all of the account's list.
@@ -39,7 +46,7 @@ pub(super) async fn answer(
     form: Form,
 ) -> Result<Response, Problem> {
     let place = body::a_place(&app.streams, app.api.server.body_timeout).await?;
-    let mut export = Export { app, account, form, from: Some(None), _place: place };
+    let mut export = Export { app, account, form, from: Place::Begin, _place: place };
     // A store that is away is told of by a status, not by an answer that breaks off.
     let first = export.page().await?.unwrap_or_default();
     let pages = stream::try_unfold((Some(first), export), |(first, mut export)| async move {
@@ -60,7 +67,11 @@ pub(super) async fn answer(
 impl Export {
     /// The next piece of the answer; `None` at its end.
     async fn page(&mut self) -> Result<Option<Bytes>, StoreError> {
-        let Some(after) = self.from else { return Ok(None) };
+        let after = match self.from {
+            Place::Begin => None,
+            Place::After(number) => Some(number),
+            Place::End => return Ok(None),
+        };
         let optouts = &self.app.api.store.optouts;
         let (numbers, next) = optouts.list(&self.account.0, after, PAGE).await?;
         let mut text = String::with_capacity(numbers.len() * 18 + 8);
@@ -74,7 +85,7 @@ impl Export {
                 Form::Ndjson => writeln!(text, "\"{number}\""),
             };
         }
-        self.from = next.map(Some);
+        self.from = next.map_or(Place::End, Place::After);
         Ok(Some(text.into()))
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         model::{InvalidLine, Suppressed},
         packed::Packing,
         problem::Problem,
+        suppressions::tell_of_change,
     },
     domain::{
         list::numbers::{NoColumn, NumberTable},
@@ -64,7 +65,7 @@ pub(super) async fn receive(
     }
     table.finish(&mut |line, number| read.take(line, number))?;
     read.store(app, account).await?;
-    app.tell_of_change(account, read.suppressed.added, 0);
+    tell_of_change(account, read.suppressed.added, 0);
     Ok(read.suppressed)
 }
 
@@ -72,15 +73,14 @@ pub(super) async fn receive(
 
 impl Read {
     fn take(&mut self, line: u64, number: &str) {
-        match number.parse() {
-            Ok(number) => self.numbers.push(number),
-            Err(InvalidNumber) => {
-                self.suppressed.invalid += 1;
-                let lines = &mut self.suppressed.invalid_lines;
-                if lines.len() < LINES_MAX {
-                    lines.push(InvalidLine { line, detail: InvalidNumber.to_string() });
-                }
-            }
+        if let Ok(number) = number.parse() {
+            self.numbers.push(number);
+            return;
+        }
+        self.suppressed.invalid += 1;
+        let lines = &mut self.suppressed.invalid_lines;
+        if lines.len() < LINES_MAX {
+            lines.push(InvalidLine { line, detail: InvalidNumber.to_string() });
         }
     }
 

@@ -27,7 +27,7 @@ pub(super) fn tell(estimate: &Estimate, json: bool) -> Result<(), Failure> {
 fn unsendable(estimate: &Estimate) -> [(&'static str, &Unsendable); 5] {
     [
         ("with an invalid number", &estimate.invalid_recipients),
-        ("to somebody who has opted out", &estimate.opted_out_recipients),
+        ("who have opted out", &estimate.opted_out_recipients),
         ("without a value for a variable", &estimate.missing_variables),
         ("with a text above 16 KiB", &estimate.too_long),
         ("with too many segments", &estimate.too_many_segments),
@@ -124,6 +124,7 @@ mod tests {
         assert!(tell(&nothing(), true).is_ok());
         for wrong in [
             estimate(),
+            Estimate { opted_out_recipients: one(), ..nothing() },
             Estimate { missing_variables: one(), ..nothing() },
             Estimate { too_long: one(), ..nothing() },
             Estimate { too_many_segments: one(), ..nothing() },

@@ -146,7 +146,6 @@ impl NumberTable {
                 self.has_number = true;
                 take(self.line, text);
             }
-            Some(_) => {}
             None if !self.is_cut => {
                 let mark = str::from_utf8(BYTE_ORDER_MARK).unwrap_or_default();
                 let name = if self.fields == 0 { text.trim_start_matches(mark) } else { text };
@@ -155,7 +154,7 @@ impl NumberTable {
                     self.named[known].get_or_insert(self.fields);
                 }
             }
-            None => {}
+            Some(_) | None => {}
         }
         self.fields += 1;
         self.field_bytes = 0;

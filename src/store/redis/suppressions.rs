@@ -197,12 +197,12 @@ impl RedisStore {
             calls.cmd("SMEMBERS").arg(keys.suppressed(account, *bucket));
         }
         for (bucket, members) in buckets.iter().zip(self.link.ask_all(&calls).await?) {
-            let begun = after.filter(|after| bucket_of(*after) == *bucket);
+            let read_before = after.filter(|after| bucket_of(*after) == *bucket);
             let begin = numbers.len();
             for member in members_of(members)? {
                 let number = Number::of_digits(codec::number(member)?);
                 let number = number.ok_or_else(|| codec::unexpected("a number that is none"))?;
-                if begun.is_none_or(|after| number > after) {
+                if read_before.is_none_or(|after| number > after) {
                     numbers.push(number);
                 }
             }
