@@ -21,7 +21,11 @@ use tokio::sync::Notify;
 use self::{asking::Desk, turns::Turns};
 use super::hold::{Hold, Taken};
 use crate::{
-    domain::{prefixes::Prefixes, senders::Senders, units::RateUnit},
+    domain::{
+        prefixes::Prefixes,
+        senders::Senders,
+        units::{Rate, RateUnit},
+    },
     providers::CommonSettings,
 };
 
@@ -77,7 +81,7 @@ impl Levels {
     pub(super) fn new(settings: &CommonSettings) -> Option<Self> {
         settings.has_levels().then(|| Self {
             unit: settings.rate_unit,
-            sender_interval: settings.sender_rate.map(|rate| rate.interval()),
+            sender_interval: settings.sender_rate.map(Rate::interval),
             prefixes: Prefixes::new(&settings.prefix_rates),
             origin: Origin::new(settings),
             turns: Mutex::default(),

@@ -95,13 +95,11 @@ impl Hold {
     /// The places that were not taken when `next` was the next one.
     pub(super) fn untaken(&self, next: u32) -> Cow<'_, [u16]> {
         let place = |at: u32| self.ready.get(usize::try_from(at).ok()?).copied();
-        match &self.strands {
-            Some(strands) => strands.lock().drain().into_iter().filter_map(place).collect(),
-            None => {
-                let next = usize::try_from(next).unwrap_or(usize::MAX);
-                self.ready.get(next..).unwrap_or_default().into()
-            }
+        if let Some(strands) = &self.strands {
+            return strands.lock().drain().into_iter().filter_map(place).collect();
         }
+        let next = usize::try_from(next).unwrap_or(usize::MAX);
+        self.ready.get(next..).unwrap_or_default().into()
     }
 
     /// The recipient at a place.

@@ -127,8 +127,8 @@ impl Levels {
     /// When a message of a strand may leave; `None` if there is no time for it yet.
     async fn time_for(&self, lane: &Shared, desk: &mut Desk, key: &Key, cost: u32) -> Option<Time> {
         let spare = desk.spare.take_if(|spare| spare.key == *key && spare.cost >= cost);
-        let late = self.late(lane, key);
-        if let Some(spare) = spare.filter(|spare| spare.at + late > Instant::now()) {
+        let grace = self.late(lane, key);
+        if let Some(spare) = spare.filter(|spare| spare.at + grace > Instant::now()) {
             return Some(spare);
         }
         let below = self.below(key);
@@ -136,7 +136,7 @@ impl Levels {
             provider: &lane.name,
             interval: lane.gate.interval(),
             // Less than it may be late, so that it is not missed on its way.
-            burst_us: micros(late * 3 / 4),
+            burst_us: micros(grace * 3 / 4),
             wanted: cost,
             wanted_max: COST_MAX,
             ahead_us: micros(AHEAD),
@@ -145,7 +145,7 @@ impl Levels {
         let asked_at = Instant::now();
         match lane.store.dispatch.grant(&request).await {
             // One that came later would move into times that other workers have.
-            Ok(Grant::Run { .. }) if asked_at.elapsed() > late => {}
+            Ok(Grant::Run { .. }) if asked_at.elapsed() > grace => {}
             Ok(Grant::Run { first_in_us }) => {
                 return Some(Time { key: key.clone(), cost, at: moment(first_in_us) });
             }
