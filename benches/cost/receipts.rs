@@ -1,7 +1,8 @@
 //! Receipts beside a dispatch: whether both keep their rates, and what a receipt costs in memory.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use ringback::clock::Clock;
 use serde_json::json;
 use standardwebhooks::Webhook;
 use tokio::task::JoinSet;
@@ -129,8 +130,7 @@ async fn report(client: &Client, id: &str, messages: usize) -> Duration {
 
 async fn report_one(client: &Client, id: &str, index: usize) {
     let body = format!(r#"[{{"message_id":"{id}.{index}","state":"delivered"}}]"#);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set");
-    let timestamp = since.as_secs().cast_signed();
+    let timestamp = (Clock::system().now().0 / 1_000).cast_signed();
     let signature =
         Webhook::new(SECRET).and_then(|key| key.sign("rcp_1", timestamp, body.as_bytes()));
     let headers = [

@@ -245,8 +245,10 @@ impl Shared {
 
     /// The next message to send, whatever the levels of this provider's rate: it leaves through another one.
     pub(super) fn take_any(&self, current: &mut Option<Arc<Hold>>) -> Option<Taken> {
-        let Some(levels) = &self.levels else { return self.take(current) };
-        self.look_through(|holds| levels.take_any(holds))
+        if self.levels.is_none() {
+            return self.take(current);
+        }
+        self.look_through(|holds| Levels::take_any(holds))
     }
 
     /// Looks through the holds that have messages left.

@@ -91,7 +91,7 @@ impl Levels {
     }
 
     /// The next message of whichever strand: it waits for none of these clocks.
-    pub(super) fn take_any(&self, holds: &VecDeque<Arc<Hold>>) -> Option<Taken> {
+    pub(super) fn take_any(holds: &VecDeque<Arc<Hold>>) -> Option<Taken> {
         let now = Instant::now();
         holds.iter().find_map(|hold| {
             let mut first = None;

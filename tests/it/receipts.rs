@@ -1,10 +1,11 @@
 //! Receipts from end to end: what carriers say later ends messages and batches, and what is forged, said
 //! again, early, late or nonsense does no harm.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+use ringback::clock::Clock;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
@@ -37,7 +38,7 @@ async fn scene(on: Kind, timeout: &str) -> Scene {
 }
 
 fn now_s() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed()
+    (Clock::system().now().0 / 1_000).cast_signed()
 }
 
 /// Reports receipts as the provider does, as of this second.
@@ -213,7 +214,7 @@ async fn ten_thousand_receipts_in_any_order_count_once_each(on: Kind) {
     let twice = rest[..MESSAGES / 10].to_vec();
     let mut all = [rest.clone(), twice].concat();
     all.shuffle(&mut lots);
-    let state = |index: usize| if index % 9 == 0 { "undelivered" } else { "delivered" };
+    let state = |index: usize| if index.is_multiple_of(9) { "undelivered" } else { "delivered" };
     let tallies: Vec<_> = stream::iter(all.chunks(100))
         .map(|some| {
             let said: Vec<_> =
@@ -229,7 +230,7 @@ async fn ten_thousand_receipts_in_any_order_count_once_each(on: Kind) {
     assert!(shown(client, &id).await["completed_at"].is_null());
     let batch = scene.report(&id).await;
     assert!(handed.elapsed() + Duration::from_millis(500) >= TIMEOUT, "{:?}", handed.elapsed());
-    let undelivered = rest.iter().filter(|index| *index % 9 == 0).count() as u64;
+    let undelivered = rest.iter().filter(|index| index.is_multiple_of(9)).count() as u64;
     let delivered = (MESSAGES - NEVER) as u64 - undelivered;
     let expected = [("sent", NEVER as u64), ("delivered", delivered), ("undelivered", undelivered)];
     assert_eq!(counts(&batch), these(expected));

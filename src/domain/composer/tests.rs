@@ -11,7 +11,7 @@ fn spec(body: &str, name: Option<&str>) -> BatchSpec {
     BatchSpec { body: body.to_owned(), variables, ..BatchSpec::default() }
 }
 
-fn entry<'a>(name: Option<&'a str>) -> Entry<'a> {
+fn entry(name: Option<&str>) -> Entry<'_> {
     let variables = name.map(|name| ("name", name)).into_iter().collect();
     Entry { to: "+15551230001", reference: None, variables }
 }

@@ -40,6 +40,7 @@ pub(super) struct Moved {
 }
 
 /// How a batch stands once it was counted.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Counted {
     over_now: bool,
     /// Whether nothing is left to be submitted, and receipts are waited for.

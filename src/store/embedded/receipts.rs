@@ -36,7 +36,7 @@ impl Receipts for EmbeddedStore {
 
 /// A batch as receipts find it.
 struct Batch {
-    batch: i64,
+    key: i64,
     provider: String,
     is_over: bool,
     /// The first chunk that was never claimed.
@@ -129,7 +129,7 @@ impl Batch {
                    WHERE id = ?1 AND body_hash IS NOT NULL AND state != 'dropped'";
         step.row(sql, [Id(id)], |row| {
             Ok(Self {
-                batch: row.get(0)?,
+                key: row.get(0)?,
                 provider: row.get(1)?,
                 is_over: row.get(2)?,
                 cursor: row.get(3)?,
@@ -150,8 +150,8 @@ impl Batch {
 impl Chunk {
     /// The chunk that may hold the message `index`.
     fn read(step: &Step<'_>, batch: &Batch, index: u32) -> rusqlite::Result<Option<Self>> {
-        let number = step.look(|db| chunk_of(db, batch.batch, batch.top, index))?;
-        let key = chunk_key(batch.batch, number);
+        let number = step.look(|db| chunk_of(db, batch.key, batch.top, index))?;
+        let key = chunk_key(batch.key, number);
         let sql = "SELECT first, states, until_ms IS NOT NULL FROM chunk WHERE chunk = ?1";
         step.row(sql, [key], |row| {
             let (first, states, held) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -228,10 +228,10 @@ impl Change {
 
     fn note(&self, step: &mut Step<'_>, batch: &Batch) -> rusqlite::Result<()> {
         if !self.failures.is_empty() {
-            step.tell_failures(batch.batch, &self.failures)?;
+            step.tell_failures(batch.key, &self.failures)?;
         }
         if self.moved != Moved::default() {
-            step.finish(batch.batch, &self.moved, self.leaving)?;
+            step.finish(batch.key, &self.moved, self.leaving)?;
         }
         if self.late_delivered + self.late_undelivered == 0 {
             return Ok(());
@@ -239,9 +239,9 @@ impl Change {
         step.run(
             "UPDATE batch SET late_delivered = late_delivered + ?2, \
              late_undelivered = late_undelivered + ?3 WHERE batch = ?1",
-            (batch.batch, self.late_delivered, self.late_undelivered),
+            (batch.key, self.late_delivered, self.late_undelivered),
         )?;
-        if batch.is_over { step.tell_late(batch.batch) } else { Ok(()) }
+        if batch.is_over { step.tell_late(batch.key) } else { Ok(()) }
     }
 }
 

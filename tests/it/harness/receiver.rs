@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use hyper::{
     header::{HeaderValue, LOCATION, RETRY_AFTER},
 };
 use parking_lot::Mutex;
+use ringback::{clock::Clock, domain::time::UnixMs};
 use standardwebhooks::Webhook;
 
 use super::{
@@ -36,7 +37,7 @@ pub(crate) struct Delivery {
     /// When it was read to its end.
     pub(crate) at: Instant,
     /// The same by the clock.
-    came: SystemTime,
+    came: UnixMs,
     /// Path and query.
     pub(crate) path: String,
     /// All headers.
@@ -129,7 +130,7 @@ impl Delivery {
     /// came: the book may be read long after that.
     pub(crate) fn verify(&self, secret: &str) {
         let timestamp: i64 = self.header("webhook-timestamp").parse().unwrap();
-        let came = self.came.duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+        let came = (self.came.0 / 1_000).cast_signed();
         assert!((came - timestamp).abs() <= TOLERANCE_S, "signed for {timestamp}, came at {came}");
         let webhook = Webhook::new(secret).unwrap();
         let expected = webhook.sign(self.header("webhook-id"), timestamp, &self.body).unwrap();
@@ -165,7 +166,7 @@ impl Host for Desk {
         let (head, body) = request.into_parts();
         let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         let reply = self.script.lock().pop_front().unwrap_or(*self.afterwards.lock());
-        let (at, came, headers) = (Instant::now(), SystemTime::now(), head.headers);
+        let (at, came, headers) = (Instant::now(), Clock::system().now(), head.headers);
         let delivery = Delivery { at, came, path, headers, body, reply };
         self.deliveries.lock().push(delivery);
         match reply {

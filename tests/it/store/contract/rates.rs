@@ -144,7 +144,7 @@ pub(super) async fn a_long_message_takes_as_many_times_as_it_has_segments(on: Fi
     // The provider's clock is a second ahead then, and the sender's further: it is right all the same.
     let later = ask(1).await;
     let Grant::Later { wait, paused: false } = later else { panic!("{later:?}") };
-    assert!(wait > Duration::from_secs(180) && wait <= Duration::from_secs(200), "{wait:?}");
+    assert!(wait > Duration::from_mins(3) && wait <= Duration::from_secs(200), "{wait:?}");
 }
 
 fn request(provider: &str, wanted: u32) -> GrantRequest<'_> {
