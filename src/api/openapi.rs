@@ -144,7 +144,7 @@ mod tests {
                 assert!(answers.contains_key("default"), "{method} {path}");
             }
         }
-        assert_eq!(operations, 32);
+        assert_eq!(operations, 33);
         assert_eq!(document["components"]["securitySchemes"][SCHEME]["scheme"], "bearer");
     }
 
