@@ -189,7 +189,9 @@ impl OptOuts {
         Ok(ended)
     }
 
-    /// Whether the account's list is empty, or was so within [`LOOK_EVERY`].
+    /// Whether the account's list is empty, or was so within [`LOOK_EVERY`]; or when it was last looked at, if the
+    /// store does not answer: what notes that a list has begun is where every first number must go, so while that is
+    /// away no list begins, and a part of the store that is away takes nothing from accounts without lists.
     async fn is_empty(&self, account: &str) -> Result<bool, StoreError> {
         let (now, changes) = {
             let (now, seen) = (Instant::now(), self.seen.lock());
@@ -200,12 +202,23 @@ impl OptOuts {
             }
             (now, seen.changes)
         };
-        let is_empty = self.port.count(account).await? == 0;
+        let is_empty = match self.port.count(account).await {
+            Ok(count) => count == 0,
+            Err(error) if error.is_passing() && self.was_empty(account) => return Ok(true),
+            Err(error) => return Err(error),
+        };
         let mut seen = self.seen.lock();
         if seen.changes == changes {
             seen.lists.insert(account.to_owned(), (now, is_empty));
         }
         Ok(is_empty)
+    }
+}
+
+impl OptOuts {
+    /// Whether the account's list was empty when it was last looked at.
+    fn was_empty(&self, account: &str) -> bool {
+        self.seen.lock().lists.get(account).is_some_and(|(_, is_empty)| *is_empty)
     }
 }
 

@@ -30,7 +30,7 @@ on_each_store! {
 }
 
 /// Every path that is in the document, and the methods of each.
-const PATHS: [(&str, &[&str]); 24] = [
+const PATHS: [(&str, &[&str]); 28] = [
     ("/.well-known/webhook-keys", &["get"]),
     ("/healthz", &["get"]),
     ("/metrics", &["get"]),
@@ -52,9 +52,13 @@ const PATHS: [(&str, &[&str]); 24] = [
     ("/v1/callbacks/test", &["post"]),
     ("/v1/estimate", &["post"]),
     ("/v1/events", &["get"]),
+    ("/v1/inbound/{provider}", &["post"]),
     ("/v1/providers", &["get"]),
     ("/v1/providers/{name}/pause", &["post"]),
     ("/v1/providers/{name}/resume", &["post"]),
+    ("/v1/receipts/{provider}", &["post"]),
+    ("/v1/suppressions", &["get", "post"]),
+    ("/v1/suppressions/{number}", &["delete", "get"]),
 ];
 
 /// A refusal is a problem with a code and a sentence; gives it.
@@ -619,13 +623,8 @@ async fn a_query_is_understood_or_refused() {
 async fn what_is_not_built_yet_says_so() {
     let scene = Scene::start().await;
     let client = &scene.client;
-    let mut answers = Vec::new();
     for path in ["/", "/docs"] {
-        answers.push((path.to_owned(), client.get(path).await));
-    }
-    let path = "/v1/receipts/carrier";
-    answers.push((path.to_owned(), client.post(path, &[], "{}").await));
-    for (path, answer) in answers {
+        let answer = client.get(path).await;
         assert_eq!(
             (answer.status, &problem(&answer)["code"]),
             (422, &json!("not_supported")),
@@ -775,7 +774,7 @@ async fn the_published_document_lists_every_path() {
     let id = accepted(&scene.client, &batch(numbers(0..1))).await;
     for (path, methods) in &paths {
         let path = path.replace("{id}", &id).replace("{index}", "0");
-        if methods.iter().any(|method| method == "get") {
+        if methods.iter().any(|method| method == "get") && !path.contains('{') {
             assert_eq!(scene.client.get(&path).await.status, 200, "{path}");
         }
     }

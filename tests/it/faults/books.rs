@@ -167,7 +167,8 @@ impl Books<'_> {
         for line in listed.text.lines() {
             let message: Value = serde_json::from_str(line).unwrap();
             let state = message["state"].as_str().unwrap();
-            if state == "sent" && !called.first.contains_key(message["id"].as_str().unwrap()) {
+            let left = ["sent", "delivered", "undelivered"].contains(&state);
+            if left && !called.first.contains_key(message["id"].as_str().unwrap()) {
                 found.lost += 1;
             }
             *states.entry(state.to_owned()).or_default() += 1;

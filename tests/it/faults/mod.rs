@@ -16,6 +16,7 @@ mod intake;
 mod neighbours;
 mod process;
 mod provider;
+mod receipts;
 mod receiver;
 mod redis;
 mod row;

@@ -85,6 +85,19 @@ impl Client {
         read(request).await.unwrap()
     }
 
+    /// Posts JSON, if anybody answers.
+    pub(crate) async fn try_post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Option<Answer> {
+        let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/json");
+        let with =
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        read(with.body(body)).await.ok()
+    }
+
     /// Gets a path.
     pub(crate) async fn get(&self, path: &str) -> Answer {
         read(self.request(Method::GET, path)).await.unwrap()

@@ -279,7 +279,7 @@ async fn a_callback_to_the_service_itself_changes_nothing() {
         ("/v1/callbacks/replay".to_owned(), 422),
         ("/v1/callbacks/test".to_owned(), 422),
         ("/v1/providers/carrier/pause".to_owned(), 422),
-        ("/v1/receipts/carrier".to_owned(), 422),
+        ("/v1/receipts/carrier".to_owned(), 404),
         ("/metrics".to_owned(), 405),
         ("/healthz".to_owned(), 405),
         ("/nothing".to_owned(), 404),
