@@ -185,11 +185,10 @@ pub enum Release {
 pub enum Settled {
     /// The outcomes are applied; the lease goes on, unless the settlement let go.
     Applied(Wish),
-    /// Every message of the chunk is final, and the lease has ended.
-    Done {
-        /// Whether this very settlement completed the batch.
-        completed: bool,
-    },
+    /// The same; the settlement let go, every message of the chunk is final, and the lease has ended.
+    Done,
+    /// The outcomes are applied, and this very settlement completed the batch. The lease has ended if it let go.
+    Completed,
     /// Outcomes before this settlement are missing: repeat from the sequence after this one.
     Behind(u32),
     /// The lease is not ours any more: nothing was changed.

@@ -205,12 +205,12 @@ impl Account {
                     self.hold.close(wish);
                 }
             }
-            Settled::Done { completed } => {
-                if completed {
-                    crash::point("completed");
-                }
+            Settled::Done => self.apply_to(number, lane),
+            Settled::Completed => {
+                crash::point("completed");
                 self.apply_to(number, lane);
-                return Some(Ending::Settled { completed });
+                // What is not submitted yet has its receipt already.
+                self.hold.close(Wish::Pause);
             }
             Settled::Behind(sequence) => {
                 tracing::warn!(batch.id = %self.hold.job.id, chunk = self.hold.chunk, "the store lacks settlements; they are repeated");
@@ -221,7 +221,11 @@ impl Account {
             Settled::Lost => self.hold.lose(),
         }
         let let_go = self.released && self.applied == self.settlements.len();
-        let_go.then_some(Ending::Settled { completed: false })
+        let completed = settled == Settled::Completed;
+        if completed && !let_go {
+            self.report_completed();
+        }
+        let_go.then_some(Ending::Settled { completed })
     }
 
     /// The settlement of this number is applied, and so are all before it.
@@ -251,8 +255,12 @@ impl Account {
             "chunk settled"
         );
         if completed {
-            tracing::info!(batch.id = %self.hold.job.id, "batch completed");
+            self.report_completed();
         }
+    }
+
+    fn report_completed(&self) {
+        tracing::info!(batch.id = %self.hold.job.id, "batch completed");
     }
 
     /// Gives back the slots of outcomes that can't be settled any more.

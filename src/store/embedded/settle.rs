@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{ids::BatchId, message::FinalState, past::Past, record, state_byte::StateByte},
-    store::{Release, Settled, Settlement, Token},
+    store::{Release, Settled, Settlement, Token, Wish},
 };
 
 /// How a run of final states is written: place, number of messages, state.
@@ -32,7 +32,7 @@ struct Chunk {
 /// What a chunk became by a settlement.
 enum Became {
     Held,
-    /// Every message is final.
+    /// Every message is final, and the worker lets go of it.
     Done,
     /// It may be claimed from this instant on.
     Returned(i64),
@@ -64,9 +64,13 @@ pub(super) fn settle(step: &mut Step<'_>, settlement: &Settlement) -> rusqlite::
     let became = chunk.let_go(step, settlement.release, open, &mut moved)?;
     chunk.store(step, settlement.sequence, &became)?;
     tell_failures(step, &chunk, &failures)?;
-    let completed = step.finish(chunk.batch, &moved, leaving)?;
+    if step.finish(chunk.batch, &moved, leaving)? {
+        return Ok(Settled::Completed);
+    }
     Ok(match became {
-        Became::Done => Settled::Done { completed },
+        Became::Done => Settled::Done,
+        // What the worker still has of a chunk without an open message need not be sent.
+        Became::Held if open == 0 => Settled::Applied(Wish::Pause),
         _ => Settled::Applied(wish(&chunk.batch_state, chunk.closes)),
     })
 }
@@ -160,13 +164,14 @@ impl Chunk {
     /// What a settlement that was applied before is told.
     fn settled_before(&self) -> Settled {
         if self.done {
-            Settled::Done { completed: false }
+            Settled::Done
         } else {
             Settled::Applied(wish(&self.batch_state, self.closes))
         }
     }
 
-    /// Where the chunk goes: the number of open messages decides, not the worker.
+    /// Where the chunk goes: the number of open messages decides, once the worker lets go of it. Only that ends
+    /// the lease: receipts may be faster than the record of a submission.
     fn let_go(
         &mut self,
         step: &mut Step<'_>,
@@ -174,15 +179,15 @@ impl Chunk {
         open: i64,
         moved: &mut Moved,
     ) -> rusqlite::Result<Became> {
-        if open == 0 {
-            step.run("DELETE FROM waiting WHERE chunk = ?1", [self.key])?;
-            return Ok(Became::Done);
-        }
         let due_ms = match release {
             None => return Ok(Became::Held),
             Some(Release::Now) => step.now,
             Some(Release::At(at)) => integer(at.0).clamp(step.now, step.now + PARK_MAX_MS),
         };
+        if open == 0 {
+            step.run("DELETE FROM waiting WHERE chunk = ?1", [self.key])?;
+            return Ok(Became::Done);
+        }
         if let Some(state) = self.closes {
             step.close_chunk(self.key, state, &self.past, &mut self.states, moved)?;
             return Ok(Became::Done);

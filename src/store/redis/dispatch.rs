@@ -72,8 +72,8 @@ impl Dispatch for RedisStore {
             .await?;
         let answer = codec::text(answer)?;
         match answer.as_str() {
-            "done" => Ok(Settled::Done { completed: false }),
-            "completed" => Ok(Settled::Done { completed: true }),
+            "done" => Ok(Settled::Done),
+            "completed" => Ok(Settled::Completed),
             "lost" => Ok(Settled::Lost),
             other => match other.strip_prefix("behind ") {
                 Some(sequence) => {

@@ -178,14 +178,16 @@ impl Store {
             let without_doubt = self.has(Fault::ClosesWithoutDoubt);
             self.chunks[number].close(closes, without_doubt, &mut moved);
         }
-        let standing = if self.chunks[number].open() == 0 {
-            self.chunks[number].waiting = PerPlace::default();
-            Standing::Done
-        } else if let Some(release) = settlement.release {
-            self.park(number, release);
-            Standing::LetGo
-        } else {
-            Standing::Held
+        let standing = match settlement.release {
+            None => Standing::Held,
+            Some(_) if self.chunks[number].open() == 0 => {
+                self.chunks[number].waiting = PerPlace::default();
+                Standing::Done
+            }
+            Some(release) => {
+                self.park(number, release);
+                Standing::LetGo
+            }
         };
         let sequence = settlement.sequence;
         self.chunks[number].lease = Some(Lease { sequence, standing, ..lease });

@@ -88,7 +88,7 @@ async fn what_an_earlier_process_held_is_free_after_one_sweep() {
     let again = on.claim().await.expect("the chunk again");
     assert_ne!(again.token, stale.token);
     assert_eq!(&again.states[..], [0, 1, 0], "what was settled is not sent again");
-    assert_eq!(on.settle(&all_sent(&again)).await, Settled::Done { completed: true });
+    assert_eq!(on.settle(&all_sent(&again)).await, Settled::Completed);
     assert_eq!(on.batch(id).await.counts.ended[FinalState::Sent], 3);
     let sealed = on.store.intake.seal(&upload, &seal_of(3)).await;
     assert!(matches!(sealed, Err(IntakeError::Gone)), "{sealed:?}");

@@ -43,7 +43,7 @@ async fn a_bell_that_may_not_be_rung_any_more_ends_no_step_in_its_middle() {
     };
     assert!(matches!(on.settle(&one).await, Settled::Applied(_)));
     let claimed = on.claim().await.expect("the chunk again");
-    assert_eq!(on.settle(&all_sent(&claimed)).await, Settled::Done { completed: true });
+    assert_eq!(on.settle(&all_sent(&claimed)).await, Settled::Completed);
     let batch = on.batch(id).await;
     assert_eq!(batch.counts.ended[FinalState::Sent], 2);
     assert_eq!((batch.counts.total, batch.counts.ended.sum()), (3, 3));

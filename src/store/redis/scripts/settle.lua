@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Applies outcomes to a chunk that the caller holds, and lets go of it if asked. A final state is
--- never overwritten, and what did not change is not counted.
+-- never overwritten, and what did not change is not counted. Only who holds a chunk ends its lease,
+-- even if nothing of it is open any more: receipts may be faster than the record of a submission.
 --
 -- KEYS 1 partition
 -- ARGV 1 batch  2 chunk  3 token  4 sequence
@@ -10,8 +11,8 @@
 --      7 '' to go on holding, else when the chunk may be claimed again, ms (0: at once)
 --      8 how far messages are started from now on, and when they were claimed, or ''
 --      then for each message that waits: place, what is known of it
--- Returns 'go' | 'pause' | 'cancel' | 'expire' (applied, and what the client wishes) | 'done' | 'completed'
---         (done, and with it the batch) | 'lost' | 'behind <sequence>'
+-- Returns 'go' | 'pause' | 'cancel' | 'expire' (applied, and what is wished) | 'done' (let go of, and nothing of it is
+--         open) | 'completed' (applied, and with it the batch is over) | 'lost' | 'behind <sequence>'
 
 local id, n = ARGV[1], ARGV[2]
 local key = batch_key(id)
@@ -67,8 +68,9 @@ if (ended > 0 or #ARGV > 8) and lease.losses and lease.losses < LOSSES_MAX then
 end
 
 -- How many messages leave the worker's hands: those that ended, and with a release the rest.
-local done, leaving = not string.find(states, '%z'), ended
-if release and not done then
+local has_open, leaving = string.find(states, '%z'), ended
+local done = release and not has_open
+if release and has_open then
   leaving = leaving + open_in(states)
   if b[3] then
     close_chunk(id, n, moved)
@@ -102,4 +104,6 @@ if #failures > 0 then
   tell_failures(id, key, failures, now)
 end
 if finish(id, key, moved, now) then return 'completed' end
-return lease.standing == 'D' and 'done' or wish
+if done then return 'done' end
+-- What the holder still has of a chunk without an open message need not be sent.
+return has_open and wish or 'pause'

@@ -28,9 +28,9 @@ pub(super) async fn a_batch_is_claimed_settled_and_completed_with_one_event(on: 
     assert_eq!((running.state, running.counts.sending), (BatchState::Running, 3));
     assert!(running.started_at.is_some());
 
-    assert_eq!(on.settle(&all_sent(&first)).await, Settled::Done { completed: false });
+    assert_eq!(on.settle(&all_sent(&first)).await, Settled::Done);
     assert_eq!(on.raw.events(id).await, 0, "an event before the end");
-    assert_eq!(on.settle(&all_sent(&second)).await, Settled::Done { completed: true });
+    assert_eq!(on.settle(&all_sent(&second)).await, Settled::Completed);
 
     let done = on.batch(id).await;
     assert_eq!((done.state, done.counts.ended[FinalState::Sent]), (BatchState::Completed, 3));
@@ -78,8 +78,8 @@ pub(super) async fn the_same_settlement_again_changes_nothing(on: Fixture) {
 pub(super) async fn the_last_settlement_again_is_still_done(on: Fixture) {
     let id = on.accept(&THREE, 3).await;
     let claimed = on.claim().await.expect("a chunk");
-    assert_eq!(on.settle(&all_sent(&claimed)).await, Settled::Done { completed: true });
-    assert_eq!(on.settle(&all_sent(&claimed)).await, Settled::Done { completed: false });
+    assert_eq!(on.settle(&all_sent(&claimed)).await, Settled::Completed);
+    assert_eq!(on.settle(&all_sent(&claimed)).await, Settled::Done);
     assert_eq!(on.batch(id).await.counts.ended[FinalState::Sent], 3);
 }
 
@@ -106,7 +106,7 @@ pub(super) async fn a_stale_token_changes_nothing(on: Fixture) {
     assert_eq!(on.settle(&all_sent(&stale)).await, Settled::Lost);
     assert_eq!(after.counts.ended.sum(), 0);
     assert_eq!(on.batch(id).await.counts.ended.sum(), 0);
-    assert_eq!(on.settle(&all_sent(&fresh)).await, Settled::Done { completed: true });
+    assert_eq!(on.settle(&all_sent(&fresh)).await, Settled::Completed);
     assert_eq!(on.raw.events(id).await, 1);
 }
 
@@ -173,7 +173,7 @@ pub(super) async fn a_waiting_message_is_parked_until_it_is_due(on: Fixture) {
     let again = on.claim().await.expect("the parked chunk");
     assert_eq!(again.waiting.len(), 1);
     assert_eq!((again.waiting[0].0, again.waiting[0].1.attempts), (1, 4));
-    assert_eq!(on.settle(&all_sent(&again)).await, Settled::Done { completed: true });
+    assert_eq!(on.settle(&all_sent(&again)).await, Settled::Completed);
 }
 
 pub(super) async fn what_is_unsent_can_be_claimed_again_at_once(on: Fixture) {
@@ -278,13 +278,14 @@ async fn work(on: Arc<Fixture>) -> (Vec<(BatchId, u32)>, Vec<BatchId>) {
     while let Some(claimed) = on.claim().await {
         let one = Settlement { changes: changes(&[(1, FinalState::Sent)]), ..settlement(&claimed) };
         let ended = [0, 1, 2, 3].map(|place| (place, FinalState::Failed));
-        let rest = Settlement { sequence: 2, changes: changes(&ended), ..settlement(&claimed) };
+        let (changes, release) = (changes(&ended), Some(Release::Now));
+        let rest = Settlement { sequence: 2, changes, release, ..settlement(&claimed) };
         for one in [&one, &one] {
             assert_eq!(on.settle(one).await, Settled::Applied(Wish::Go));
         }
         match on.settle(&rest).await {
-            Settled::Done { completed: true } => completed.push(claimed.batch),
-            settled => assert_eq!(settled, Settled::Done { completed: false }),
+            Settled::Completed => completed.push(claimed.batch),
+            settled => assert_eq!(settled, Settled::Done),
         }
         chunks.push((claimed.batch, claimed.chunk));
     }
@@ -296,5 +297,5 @@ pub(super) async fn a_shorter_lease_elsewhere_takes_nothing_from_a_longer_one(on
     let claimed = on.claim().await.expect("a chunk");
     let hasty = on.with_lease(Duration::from_secs(1)).await;
     assert_eq!(hasty.sweep().await.expect("a sweep").leases_lost, 0);
-    assert_eq!(on.settle(&all_sent(&claimed)).await, Settled::Done { completed: true });
+    assert_eq!(on.settle(&all_sent(&claimed)).await, Settled::Completed);
 }

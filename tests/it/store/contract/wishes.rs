@@ -56,7 +56,7 @@ pub(super) async fn cancel_closes_a_held_chunk_when_it_is_let_go(on: Fixture) {
     let flight = Settlement { changes: changes(&[(0, FinalState::Sent)]), ..settlement(&claimed) };
     assert_eq!(on.settle(&flight).await, Settled::Applied(Wish::Cancel));
     let rest = Settlement { sequence: 2, release: Some(Release::Now), ..settlement(&claimed) };
-    assert_eq!(on.settle(&rest).await, Settled::Done { completed: true });
+    assert_eq!(on.settle(&rest).await, Settled::Completed);
     let batch = on.batch(id).await;
     assert_eq!(batch.state, BatchState::Canceled);
     assert_eq!(batch.counts.ended[FinalState::Sent], 1);
@@ -298,7 +298,7 @@ pub(super) async fn what_is_parked_or_held_expires_as_it_comes_back(on: Fixture)
     let standing = on.store.dispatch.hold(&[holding]).await.expect("standings");
     assert_eq!(standing, [Standing::Held(Wish::Expire)]);
     let back = Settlement { release: Some(Release::Now), ..settlement(&held) };
-    assert_eq!(on.settle(&back).await, Settled::Done { completed: true });
+    assert_eq!(on.settle(&back).await, Settled::Completed);
     let batch = on.batch(id).await;
     assert_eq!((batch.state, batch.counts.sending), (BatchState::Completed, 0));
     assert_eq!(batch.counts.ended[FinalState::Expired], 2);
@@ -315,7 +315,7 @@ pub(super) async fn a_batch_that_has_expired_can_be_canceled(on: Fixture) {
     assert!(on.claim().await.is_none());
     on.store.intake.cancel(ACCOUNT, id).await.expect("canceled");
     let back = Settlement { release: Some(Release::Now), ..settlement(&held) };
-    assert_eq!(on.settle(&back).await, Settled::Done { completed: true });
+    assert_eq!(on.settle(&back).await, Settled::Completed);
     let batch = on.batch(id).await;
     assert_eq!((batch.state, batch.counts.ended[FinalState::Expired]), (BatchState::Canceled, 3));
     assert_eq!(on.raw.events(id).await, 1);

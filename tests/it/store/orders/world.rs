@@ -229,7 +229,7 @@ impl<'a> World<'a> {
             assert!(!matches!(settled, Settled::Lost | Settled::Behind(_)), "{settled:?}");
             self.modeled(settlement.batch).settle(&settlement, &ended);
             self.held[at].applied += 1;
-            let over = matches!(settled, Settled::Done { .. }) || settlement.release.is_some();
+            let over = settlement.release.is_some();
             self.answered.push((settlement, settled));
             if over {
                 self.held.swap_remove(at);
@@ -262,9 +262,9 @@ impl<'a> World<'a> {
         let (settlement, settled) = &self.answered[earlier];
         let again = self.tell(settlement).await;
         let same = match settled {
-            Settled::Done { .. } => matches!(again, Settled::Done { .. } | Settled::Lost),
+            Settled::Done => matches!(again, Settled::Done | Settled::Lost),
             // Its lease may have ended since, or the client may wish something else.
-            _ => matches!(again, Settled::Applied(_) | Settled::Lost | Settled::Done { .. }),
+            _ => matches!(again, Settled::Applied(_) | Settled::Lost | Settled::Done),
         };
         assert!(same, "{settled:?}, then {again:?}");
     }
@@ -445,7 +445,7 @@ impl<'a> World<'a> {
         for partition in 0..self.on.partitions() {
             while let Some(claimed) = self.on.claim_from(partition, rand::random()).await {
                 let settled = self.on.settle(&all_sent(&claimed)).await;
-                assert!(matches!(settled, Settled::Done { .. }), "{settled:?}");
+                assert!(matches!(settled, Settled::Done | Settled::Completed), "{settled:?}");
             }
         }
         for (_, modeled) in &mut self.batches {
