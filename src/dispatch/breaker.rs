@@ -195,7 +195,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::domain::outcome::SendError;
+    use crate::domain::outcome::{SendError, Throttled};
 
     const COOL_DOWN: Duration = Duration::from_secs(30);
     const SECOND: Duration = Duration::from_secs(1);
@@ -236,7 +236,8 @@ mod tests {
     fn only_failures_in_a_row_that_say_it_is_away_open_it() {
         let (breaker, now) = (breaker(), Instant::now());
         let unknown = || Outcome::Unknown { error: error() };
-        let throttled = Outcome::Throttled { after: SECOND, error: error() };
+        let throttled =
+            Outcome::Throttled { after: SECOND, who: Throttled::Provider, error: error() };
         let rejected = Outcome::Rejected { error: error() };
         for answer in [accepted(), throttled, rejected] {
             for outcome in [refused(), unknown(), answer] {

@@ -18,7 +18,7 @@ use std::{
 
 use governor::{DefaultDirectRateLimiter, Quota, clock::Clock};
 use tokio::{
-    sync::{Mutex, Notify},
+    sync::{Mutex, Notify, Semaphore},
     time::sleep_until,
 };
 
@@ -51,9 +51,14 @@ pub(super) struct Gate {
     stopped: AtomicBool,
     /// Rung when it is resumed.
     resumed: Notify,
+    /// Where senders wait until they are next at `run`.
+    line: Mutex<()>,
     run: Mutex<Run>,
     /// What this process alone may send.
     own: Option<DefaultDirectRateLimiter>,
+    /// How many more of the senders behind this gate may take a message of theirs through another one that
+    /// it is bound to: however slow that is, the others go on.
+    pub(super) strays: Semaphore,
 }
 
 // === impl Gate ===
@@ -70,7 +75,9 @@ impl Gate {
             paused_until_us: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             resumed: Notify::new(),
+            line: Mutex::default(),
             run: Mutex::new(Run::none(epoch)),
+            strays: Semaphore::new((settings.max_in_flight / 4).max(1) as usize),
             own: rate.and_then(quota).map(DefaultDirectRateLimiter::direct),
         }
     }
@@ -78,6 +85,16 @@ impl Gate {
     /// Waits until a message may leave, and then gives what `take` gives. `left` tells how many
     /// messages are in hand: without any, nobody waits.
     pub(super) async fn pass<T>(
+        &self,
+        left: impl Fn() -> usize,
+        take: impl FnOnce() -> Option<T>,
+    ) -> Option<T> {
+        let _next = if self.rate.is_some() { Some(self.line.lock().await) } else { None };
+        self.pass_first(left, take).await
+    }
+
+    /// Like [`Self::pass`], but before those who wait in line there.
+    pub(super) async fn pass_first<T>(
         &self,
         left: impl Fn() -> usize,
         take: impl FnOnce() -> Option<T>,
@@ -130,7 +147,12 @@ impl Gate {
 
     /// Whether nothing may leave now.
     pub(super) fn is_closed(&self) -> bool {
-        self.stopped.load(Ordering::SeqCst) || !self.pause_left().is_zero()
+        self.is_stopped() || !self.pause_left().is_zero()
+    }
+
+    /// Whether somebody stopped the provider, until it is resumed.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
     }
 
     /// Learns from the store whether the provider is paused or stopped, and how much of its rate it may use.
@@ -178,7 +200,7 @@ impl Gate {
         while self.is_closed() {
             // Listen first, then look.
             let resumed = self.resumed.notified();
-            if self.stopped.load(Ordering::SeqCst) {
+            if self.is_stopped() {
                 resumed.await;
             } else {
                 tokio::time::sleep(self.pause_left()).await;
@@ -226,4 +248,51 @@ fn messages_within(interval: Duration, time: Duration) -> NonZeroU32 {
     let messages = time.as_nanos() / interval.as_nanos().max(1);
     let messages = u32::try_from(messages).unwrap_or(u32::MAX);
     NonZeroU32::new(messages).unwrap_or(NonZeroU32::MIN)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::store::{
+        self, HostLimits, SentinelLogin, Store, StoreRules, StoreSettings, StoreTls,
+    };
+
+    /// An empty store. It may be used for as long as it is open, though its folder is gone.
+    pub(in crate::dispatch) async fn store() -> Store {
+        let folder = tempfile::tempdir().unwrap();
+        let retention = Duration::from_hours(1);
+        let settings = StoreSettings {
+            url: format!("embedded:{}", folder.path().display()).into(),
+            retention,
+            sync_every: Duration::from_secs(1),
+            partitions: None,
+            tls: StoreTls::default(),
+            sentinel: SentinelLogin::default(),
+        };
+        let lease = Duration::from_secs(30);
+        let hosts = HostLimits { at_once: 16, silences_max: 5, left_alone: lease };
+        let rules = StoreRules { lease, upload_lease: lease, retention, hosts };
+        store::open(&settings, rules).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_passes_first_does_not_wait_in_line() {
+        let settings = CommonSettings { rate: "50/s".parse().ok(), ..CommonSettings::default() };
+        let gate = Gate::new("carrier", &settings, store().await.dispatch);
+        let passed = parking_lot::Mutex::new(Vec::new());
+        let note = |who| {
+            passed.lock().push(who);
+            Some(())
+        };
+        let own = || gate.pass(|| 1, || note("own"));
+        let bound = gate.pass_first(|| 1, || note("bound"));
+        // Another one is before them all until they wait.
+        let before = gate.run.lock().await;
+        let all_wait = async {
+            tokio::task::yield_now().await;
+            drop(before);
+        };
+        tokio::join!(own(), own(), own(), own(), bound, all_wait);
+        assert_eq!(*passed.lock(), ["own", "bound", "own", "own", "own"]);
+    }
 }

@@ -24,6 +24,7 @@ use crate::{
     domain::{
         prefixes::Prefixes,
         senders::Senders,
+        through::Through,
         units::{Rate, RateUnit},
     },
     providers::CommonSettings,
@@ -110,6 +111,14 @@ impl Levels {
         }
     }
 
+    /// Has the sender of a message to `to`, of a batch that says it is `from`, rest until then; false if senders are
+    /// not told apart.
+    pub(super) fn rest_sender(&self, from: Option<&str>, to: &str, until: Instant) -> bool {
+        let Some(sender) = self.key(from, to).sender else { return false };
+        self.turns.lock().rest(sender, until, Instant::now());
+        true
+    }
+
     /// Rings for whoever waits for something to take.
     pub(super) fn ring(&self) {
         self.news.notify_one();
@@ -120,11 +129,13 @@ impl Levels {
         self.sender_interval.is_some() || !self.prefixes.is_empty()
     }
 
-    /// How many times a message takes of each of its clocks; none if it will not leave.
+    /// How many times a message takes of each of its clocks; none if it will not leave, or only through
+    /// another provider.
     fn cost(&self, next: &Taken, text: &mut String) -> u32 {
         let now = Instant::now();
         match self.unit {
             _ if next.has_expired(now) || next.must_rest(now) => 0,
+            _ if next.open().bound_to().is_some_and(|bound| bound != Through::OWN) => 0,
             RateUnit::Message => 1,
             RateUnit::Segment => next.hold.job.segments(&next.entry(), text),
         }

@@ -18,13 +18,13 @@ use super::{
     hold::{Hold, Taken},
     lane::Shared,
     optouts,
-    way::{Fit, Way},
+    way::{Detour, Fit, Way},
 };
 use crate::{
     crash,
     domain::{
         message::{Next, Terms},
-        outcome::{Outcome, SendError},
+        outcome::{Outcome, SendError, Throttled},
         recipient::Masked,
         through::Through,
     },
@@ -57,7 +57,7 @@ impl Sender {
                 taken = self.next(&lane) => taken,
             };
             if let Some((taken, way)) = next {
-                self.send_by(&lane, taken, way).await;
+                self.send_by(&lane, taken, way, &soft).await;
             }
             tokio::task::coop::consume_budget().await;
         }
@@ -76,32 +76,80 @@ impl Sender {
         Some(passed)
     }
 
-    /// Sends a message by this way, or by the one that it is bound to.
-    async fn send_by<'a>(&mut self, lane: &'a Arc<Shared>, taken: Taken, way: Way<'a>) {
-        let open = taken.open();
-        match lane.fit(&open, &way) {
-            Fit::Here => self.send(taken, way).await,
-            Fit::Fallback => {
-                drop(way);
-                match lane.pass_bound().await {
-                    Some(way) => self.send(taken, way).await,
-                    None => self.put_down(taken, Taken::give_back),
+    /// Sends a message by this way, or by the one that it is bound to. One that must wait leaves the way to the
+    /// next one.
+    async fn send_by<'a>(
+        &mut self,
+        lane: &'a Arc<Shared>,
+        taken: Taken,
+        way: Way<'a>,
+        soft: &CancellationToken,
+    ) {
+        let mut next = Some(taken);
+        while let Some(taken) = next {
+            let open = taken.open();
+            match lane.fit(&open, &way) {
+                Fit::Here => return self.send(taken, way).await,
+                // It needs no way to end.
+                Fit::Fallback | Fit::Later if taken.has_expired(Instant::now()) => {
+                    return self.send(taken, way).await;
+                }
+                Fit::Fallback => match lane.detour() {
+                    Some(detour) => {
+                        drop(way);
+                        return self.send_by_detour(lane, taken, detour, soft).await;
+                    }
+                    None => self.put_off(taken),
+                },
+                Fit::Later => self.put_off(taken),
+                Fit::Nowhere => {
+                    let error = SendError::passing(
+                        "provider_gone",
+                        "the provider that may have accepted it is its provider's fallback no more",
+                    );
+                    self.record(taken, &open.end(error), open.through);
                 }
             }
-            // It needs no way to end.
-            Fit::Later if taken.has_expired(Instant::now()) => self.send(taken, way).await,
-            Fit::Later => {
-                let next = lane.put_off(open, taken.hold.store_time(Instant::now()));
-                self.record(taken, &next, Through::OWN);
-            }
-            Fit::Nowhere => {
-                let error = SendError::passing(
-                    "provider_gone",
-                    "the provider that may have accepted it is its provider's fallback no more",
-                );
-                self.record(taken, &open.end(error), open.through);
-            }
+            next = self.another(lane, &way);
         }
+    }
+
+    /// Sends a message through the fallback, which it is bound to.
+    async fn send_by_detour<'a>(
+        &mut self,
+        lane: &'a Arc<Shared>,
+        taken: Taken,
+        detour: Detour<'a>,
+        soft: &CancellationToken,
+    ) {
+        let way = tokio::select! {
+            biased;
+            () = soft.cancelled() => None,
+            way = lane.pass_bound(detour, &taken.hold) => way,
+        };
+        match way {
+            Some(way) => self.send(taken, way).await,
+            None => self.put_off(taken),
+        }
+    }
+
+    /// The next message for a way that was passed and not made use of; its slot is taken. Levels let a
+    /// message pass, not a sender: there is none then.
+    fn another(&mut self, lane: &Shared, way: &Way<'_>) -> Option<Taken> {
+        if way.is_own() && lane.levels.is_some() {
+            return None;
+        }
+        let slot = lane.slots.try_acquire().ok()?;
+        let taken = lane.take_any(&mut self.current)?;
+        slot.forget();
+        Some(taken)
+    }
+
+    /// Has a message wait for the one provider that it may leave through.
+    fn put_off(&self, taken: Taken) {
+        let open = taken.open();
+        let next = self.lane.put_off(open, taken.hold.store_time(Instant::now()));
+        self.record(taken, &next, open.through);
     }
 
     async fn send(&mut self, taken: Taken, way: Way<'_>) {
@@ -154,7 +202,7 @@ impl Sender {
             self.lane.metrics.failed_over(&self.lane.name);
         }
         exit.heed(&outcome, began);
-        obey(exit, &outcome);
+        obey(exit, &outcome, job.spec.from.as_deref(), entry.to);
         optouts::learn(&self.lane, &outcome, &job.spec.account, entry.to);
         Some(self.next_of(taken, way, outcome, began))
     }
@@ -199,16 +247,23 @@ impl Sender {
     }
 }
 
-/// Stops the provider for every worker if it asked for that, and has its rate cut.
-fn obey(exit: &Arc<Shared>, outcome: &Outcome) {
-    let Outcome::Throttled { after, .. } = outcome else { return };
+/// Stops the provider for every worker if it asked for that, and has its rate cut; or only the sender that a
+/// message to `to` of a batch `from` has there.
+fn obey(exit: &Arc<Shared>, outcome: &Outcome, from: Option<&str>, to: &str) {
+    let Outcome::Throttled { after, who, .. } = outcome else { return };
     let pause = (*after).min(PAUSE_MAX);
+    let is_of_sender = *who == Throttled::Sender;
+    let levels = exit.levels.as_ref().filter(|_| is_of_sender);
+    if levels.is_some_and(|levels| levels.rest_sender(from, to, Instant::now() + pause)) {
+        tracing::warn!(provider.name = exit.name, pause_ms = pause.as_millis(), "a sender rests");
+        return;
+    }
     let known = exit.gate.pause_left();
     exit.gate.pause(pause);
     // Many exchanges end with the same news: only what lengthens the pause, or may cut the rate, is told on.
     let is_longer = pause.saturating_sub(known) >= Duration::from_millis(100);
     let wants_cut = |adaptive: &Adaptive| adaptive.wants_cut(Instant::now());
-    let cuts = exit.gate.adaptive.as_ref().is_some_and(wants_cut);
+    let cuts = !is_of_sender && exit.gate.adaptive.as_ref().is_some_and(wants_cut);
     if is_longer {
         exit.metrics.provider_paused(&exit.name);
         tracing::warn!(

@@ -13,13 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::SemaphorePermit;
+use tokio::{sync::SemaphorePermit, time::timeout};
 
 use super::{
     breaker::{News, Trial, Verdict},
-    hold::{Hold, TURN, Taken},
+    hold::{Hold, Taken},
     lane::Shared,
-    levels::Levels,
 };
 use crate::domain::{
     batch::DeliveryGuarantee,
@@ -29,8 +28,14 @@ use crate::domain::{
     time::UnixMs,
 };
 
-/// The shortest wait of a message whose provider is tried by another one.
+/// The shortest wait of a message for the one provider that it may leave through.
 const WAIT_MIN: Duration = Duration::from_secs(1);
+
+/// How long it waits if somebody stopped that, and nobody knows for how long: each wait is recorded.
+const WAIT_WHILE_STOPPED: Duration = Duration::from_secs(10);
+
+/// So often is looked whether a message waits for a way that has been shut.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What failed to find out whether a provider is back, and is not there, may leave again after this.
 const TRIAL_OVER: Duration = Duration::from_millis(100);
@@ -43,6 +48,15 @@ pub(super) struct Way<'a> {
     pub(super) through: Through,
     _exchange: Option<SemaphorePermit<'a>>,
     trial: Option<Trial<'a>>,
+    /// Set if the message is bound to it and not to the lane's own.
+    _stray: Option<SemaphorePermit<'a>>,
+}
+
+/// Leave to wait for the way through the fallback with a message in hand.
+pub(super) struct Detour<'a> {
+    fallback: &'a Arc<Shared>,
+    trial: Option<Trial<'a>>,
+    stray: SemaphorePermit<'a>,
 }
 
 /// What is to be done with a message that may leave by a way.
@@ -107,24 +121,13 @@ impl Shared {
     ) -> Option<(Taken, Way<'a>)> {
         let exchange = exit.exchange().await;
         let taken = match &self.levels {
-            Some(levels) if self.is(exit) => self.pass_levels(levels, may).await?,
+            Some(levels) if self.is(exit) => levels.pass(self, may).await?,
             _ => {
                 let take = || if may() { self.take_any(current) } else { None };
                 exit.gate.pass(|| self.left(), take).await?
             }
         };
         Some((taken, self.way(exit, exchange, trial)))
-    }
-
-    /// Takes the next message that the levels of its rate let leave, if this `may` still be the way then.
-    async fn pass_levels(&self, levels: &Levels, may: impl Fn() -> bool) -> Option<Taken> {
-        let taken = levels.pass(self).await?;
-        if may() {
-            return Some(taken);
-        }
-        taken.give_back();
-        self.settle.notify_one();
-        None
     }
 
     fn is(&self, exit: &Arc<Self>) -> bool {
@@ -138,7 +141,7 @@ impl Shared {
         trial: Option<Trial<'a>>,
     ) -> Way<'a> {
         let through = if self.is(exit) { Through::OWN } else { Through::of(&exit.name) };
-        Way { exit, through, _exchange: exchange, trial }
+        Way { exit, through, _exchange: exchange, trial, _stray: None }
     }
 
     /// What is to be done with this message, which may leave by `way`.
@@ -152,27 +155,60 @@ impl Shared {
         }
     }
 
-    /// Passes the way through the fallback with a message in hand, which is bound to it. `None` if that takes
-    /// longer than a turn: nothing reaches a message that is held so.
-    pub(super) async fn pass_bound(self: &Arc<Self>) -> Option<Way<'_>> {
-        let fallback = self.fallback()?;
-        let passing = async {
-            let exchange = fallback.exchange().await;
-            fallback.gate.pass(|| 1, || Some(())).await;
-            self.way(fallback, exchange, None)
+    /// Leave for a message that is bound to the fallback to wait for that; `None` if it must be put off, since
+    /// the fallback is stopped, paused or away, or enough others wait for it.
+    pub(super) fn detour(&self) -> Option<Detour<'_>> {
+        let fallback = self.fallback().filter(|fallback| !fallback.gate.is_closed())?;
+        let stray = self.gate.strays.try_acquire().ok()?;
+        let trial = match fallback.breaker.ask(Instant::now()) {
+            Verdict::Closed => None,
+            Verdict::HalfOpen(trial) => Some(trial),
+            Verdict::Open => return None,
         };
-        tokio::time::timeout(TURN, passing).await.ok()
+        Some(Detour { fallback, trial, stray })
     }
 
-    /// What follows for a message that waits for its own provider: until it is tried again.
+    /// Passes the way through the fallback with a message of `hold` in hand, which is bound to it. Its place
+    /// among those that wait is kept, or it would never pass while they are many. As in an open exchange, no
+    /// wish of its batch reaches it. `None` if it must be put off, since the fallback was stopped, or paused,
+    /// or went away.
+    pub(super) async fn pass_bound<'a>(&self, detour: Detour<'a>, hold: &Hold) -> Option<Way<'a>> {
+        let Detour { fallback, trial, stray } = detour;
+        let is_shut = || fallback.gate.is_closed() || fallback.breaker.is_open() && trial.is_none();
+        let passing = async {
+            let exchange = fallback.exchange().await;
+            fallback.gate.pass_first(|| 1, || Some(())).await;
+            exchange
+        };
+        tokio::pin!(passing);
+        let exchange = loop {
+            match timeout(LOOK_EVERY, &mut passing).await {
+                Ok(exchange) => break exchange,
+                Err(_) if is_shut() || hold.is_lost() => return None,
+                Err(_) => {}
+            }
+        };
+        Some(Way { _stray: Some(stray), ..self.way(fallback, exchange, trial) })
+    }
+
+    /// What follows for a message that waits for the one provider that it may leave through: until that may
+    /// be tried again.
     pub(super) fn put_off(&self, open: Open, now: UnixMs) -> Next {
-        let next = self.breaker.next_trial();
-        let left = next.map_or(Duration::ZERO, |next| next.duration_since(Instant::now()));
+        let bound = open.bound_to().filter(|bound| *bound != Through::OWN);
+        let exit = bound.and(self.fallback()).map_or(self, Arc::as_ref);
         let error = SendError::passing(
             "provider_away",
-            "the provider is away; it may have accepted this message, so no other one is asked",
+            "the provider that may have accepted it is away, stopped or busy, and no other one is asked",
         );
-        open.put_off(&self.policy, now, left.max(WAIT_MIN), error)
+        open.put_off(&self.policy, now, exit.time_until_tried(), error)
+    }
+
+    /// How long it is left alone by messages that are bound to it, if they can't leave now.
+    fn time_until_tried(&self) -> Duration {
+        let next = self.breaker.next_trial();
+        let until_trial = next.map_or(Duration::ZERO, |next| next.duration_since(Instant::now()));
+        let least = if self.gate.is_stopped() { WAIT_WHILE_STOPPED } else { WAIT_MIN };
+        until_trial.max(self.gate.pause_left()).max(least)
     }
 
     /// Whether nothing can leave at `now`: the provider is paused or stopped, or it is away and its fallback
@@ -197,6 +233,10 @@ impl Shared {
         match news {
             News::Opened => {
                 self.metrics.provider_away(name);
+                if let Some(levels) = &self.levels {
+                    // Whoever waits there for times takes the other way.
+                    levels.ring();
+                }
                 let failures = self.breaker.settings().failures;
                 tracing::warn!(
                     provider.name = name,
@@ -251,5 +291,92 @@ impl Way<'_> {
             }
             outcome => open.after(outcome, terms, began, now, rand::random()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::{BoxFuture, pending};
+
+    use super::*;
+    use crate::{
+        dispatch::{Lane, gate},
+        providers::{BreakerSettings, CommonSettings, Provider, Submission},
+    };
+
+    const NOW: UnixMs = UnixMs(1_000_000);
+
+    struct Silent;
+
+    impl Provider for Silent {
+        fn submit<'a>(&'a self, _: Submission<'a>) -> BoxFuture<'a, Outcome> {
+            Box::pin(pending())
+        }
+    }
+
+    /// A provider's lane and that of its fallback, whose breaker is set so.
+    async fn lanes(breaker: BreakerSettings) -> (Arc<Shared>, Arc<Shared>) {
+        let store = gate::tests::store().await;
+        let lane = |name: &str, settings| {
+            let lane = Lane { name: name.to_owned(), provider: Arc::new(Silent), settings };
+            let lease = Duration::from_secs(30);
+            Arc::new(Shared::new(lane, store.clone(), lease, Arc::default()))
+        };
+        let main = CommonSettings { fallback: Some("second".into()), ..CommonSettings::default() };
+        let second = CommonSettings { breaker, ..CommonSettings::default() };
+        let lanes = [lane("main", main), lane("second", second)];
+        for one in &lanes {
+            one.find_fallback(&lanes);
+        }
+        lanes.into()
+    }
+
+    fn refused() -> Outcome {
+        let error = SendError::passing("provider_unreachable", "could not connect");
+        Outcome::Temporary { certain: true, after: None, error }
+    }
+
+    /// How long a message that is bound to `through` is put off, in milliseconds.
+    fn put_off(lane: &Shared, through: Through) -> u64 {
+        let open = Open { maybe_accepted: true, through, ..Open::default() };
+        let Next::Waiting { open, .. } = lane.put_off(open, NOW) else { panic!("it ended") };
+        open.due_at.0 - NOW.0
+    }
+
+    #[tokio::test]
+    async fn a_message_is_put_off_until_the_provider_that_it_is_bound_to_may_be_tried() {
+        let (main, second) = lanes(BreakerSettings::default()).await;
+        let bound = Through::of("second");
+        assert!(main.detour().is_some());
+        assert_eq!(put_off(&main, bound), 1_000);
+        second.gate.pause(Duration::from_secs(5));
+        assert!(main.detour().is_none());
+        assert_eq!([put_off(&main, bound), put_off(&main, Through::OWN)], [5_000, 1_000]);
+        let BreakerSettings { failures, cool_down } = second.breaker.settings();
+        let now = Instant::now();
+        (0..failures).for_each(|_| _ = second.breaker.note(&refused(), now, now));
+        assert_eq!(u128::from(put_off(&main, bound)), cool_down.as_millis());
+    }
+
+    #[tokio::test]
+    async fn one_message_finds_out_whether_the_fallback_that_it_is_bound_to_is_back() {
+        let (main, second) =
+            lanes(BreakerSettings { failures: 1, cool_down: Duration::ZERO }).await;
+        let now = Instant::now();
+        assert_eq!(second.breaker.note(&refused(), now, now), Some(News::Opened));
+        let detour = main.detour();
+        assert!(detour.as_ref().is_some_and(|detour| detour.trial.is_some()));
+        assert!(main.detour().is_none());
+        drop(detour);
+        assert!(main.detour().is_some());
+    }
+
+    #[tokio::test]
+    async fn most_senders_never_wait_for_the_fallback_with_a_message_that_is_bound_to_it() {
+        let (main, _second) = lanes(BreakerSettings::default()).await;
+        let mut detours: Vec<_> = std::iter::from_fn(|| main.detour()).take(64).collect();
+        assert_eq!(detours.len(), 16);
+        detours.pop();
+        assert!(main.detour().is_some());
     }
 }

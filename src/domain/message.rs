@@ -205,7 +205,7 @@ impl Open {
         let Terms { policy, guarantee } = terms;
         let at_most_once = guarantee == DeliveryGuarantee::AtMostOnce;
         match outcome {
-            Outcome::Throttled { after, error } => self.wait(policy, now, after, error),
+            Outcome::Throttled { after, error, .. } => self.wait(policy, now, after, error),
             Outcome::Accepted { provider_message_id, receipt_follows } => Next::Ended(Ended {
                 state: FinalState::Sent,
                 attempts: self.attempts.saturating_add(1),
@@ -397,6 +397,7 @@ fn exhausted(last: &SendError, reason: &str) -> SendError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::outcome::Throttled;
 
     const POLICY: RetryPolicy = RetryPolicy {
         attempts: 3,
@@ -469,7 +470,11 @@ mod tests {
             let ended = ended(after(doubtful));
             assert_eq!((ended.state, ended.attempts), (FinalState::Unknown, 1));
         }
-        let throttled = Outcome::Throttled { after: Duration::from_secs(7), error: error() };
+        let throttled = Outcome::Throttled {
+            after: Duration::from_secs(7),
+            who: Throttled::Provider,
+            error: error(),
+        };
         assert_eq!(waiting(after(throttled)).attempts, 0);
     }
 
@@ -495,7 +500,11 @@ mod tests {
 
     #[test]
     fn throttling_uses_up_no_attempt() {
-        let throttled = Outcome::Throttled { after: Duration::from_secs(7), error: error() };
+        let throttled = Outcome::Throttled {
+            after: Duration::from_secs(7),
+            who: Throttled::Provider,
+            error: error(),
+        };
         let open = waiting(after(Open { attempts: 2, ..Open::default() }, throttled));
         assert_eq!((open.attempts, open.due_at), (2, UnixMs(1_007_000)));
     }

@@ -24,11 +24,13 @@ pub enum Outcome {
         /// Why not.
         error: SendError,
     },
-    /// Not accepted because the provider has too much to do (429). The provider pauses, and the
+    /// Not accepted because the provider, or the sender there, has too much to do (429). Then that pauses, and the
     /// message has used up no attempt.
     Throttled {
-        /// How long to leave the provider alone.
+        /// How long to leave alone who has too much to do.
         after: Duration,
+        /// Who that is.
+        who: Throttled,
         /// What it said.
         error: SendError,
     },
@@ -42,6 +44,15 @@ pub enum Outcome {
         /// What is known.
         error: SendError,
     },
+}
+
+/// Who has too much to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Throttled {
+    /// The provider.
+    Provider,
+    /// The sender of the message, at the provider: others may go on.
+    Sender,
 }
 
 /// Why a message was not accepted, for a person and for a program.

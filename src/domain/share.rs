@@ -52,6 +52,14 @@ impl Share {
         Self(self.0 + grown).min(Self::FULL)
     }
 
+    /// The time that is lost, against the full rate, until the share is that again: half of what is missing,
+    /// for as long as it takes.
+    #[must_use]
+    pub fn lost(self) -> Duration {
+        let missing = f64::from(Self::FULL.0 - self.0) / f64::from(Self::FULL.0);
+        Self::RECOVERY.mul_f64(missing * missing / 2.0)
+    }
+
     /// The time from one message to the next, if it is `interval` at the full rate; rounded up.
     #[must_use]
     pub fn stretch(self, interval: Duration) -> Duration {
@@ -98,6 +106,13 @@ mod tests {
         assert_eq!(Share::FULL.cut().stretch(interval), 2 * interval);
         assert_eq!(Share::FLOOR.stretch(interval), 16 * interval);
         assert_eq!(Share(999_999).stretch(Duration::from_nanos(1)), Duration::from_nanos(2));
+    }
+
+    #[test]
+    fn what_is_lost_is_the_area_under_the_full_rate() {
+        assert_eq!(Share::FULL.lost(), Duration::ZERO);
+        // Half the rate is missing at first, none after 30 s: a quarter of those.
+        assert_eq!(Share::FULL.cut().lost(), Duration::from_millis(7_500));
     }
 
     #[test]

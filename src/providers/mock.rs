@@ -24,7 +24,7 @@ use super::{
 };
 use crate::domain::{
     ids::MessageId,
-    outcome::{Outcome, SendError},
+    outcome::{Outcome, SendError, Throttled},
     receipt::{Receipt, ReceiptWord},
     units::span,
 };
@@ -159,6 +159,7 @@ impl Mock {
                 error: SendError::permanent("invalid_number", "the mock knows no such number"),
             },
             Some(Script::ThrottledOnce) if self.throttles(submission.id) => Outcome::Throttled {
+                who: Throttled::Provider,
                 after: THROTTLED,
                 error: SendError::passing("provider_throttled", "the mock throttles once"),
             },

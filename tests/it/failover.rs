@@ -198,6 +198,7 @@ async fn what_the_fallback_may_have_accepted_goes_there_again(on: Kind) {
             .set("providers.carrier.retry.attempts", "100")
             .set("providers.carrier.retry.longest", "200ms")
             .set("providers.second.timeout", "300ms")
+            .set("providers.second.breaker.cool_down", "1s")
     })
     .await;
     scene.provider.die();

@@ -20,6 +20,7 @@ on_each_store! {
     a_prefix_has_a_rate_of_its_own_and_keeps_up_no_other
     a_batch_that_is_canceled_or_paused_stops_beside_a_sender_that_goes_on
     what_is_sent_at_most_once_keeps_the_rate_of_its_sender
+    a_batch_keeps_its_own_rate_within_that_of_its_sender
 }
 
 const ONE: &str = "+15550001111";
@@ -164,6 +165,26 @@ async fn what_is_sent_at_most_once_keeps_the_rate_of_its_sender(on: Kind) {
     let id = accepted(&scene.client, &batch).await;
     assert_eq!(counts(&scene.report(&id).await), these([("sent", 200)]));
     assert!(scene.provider.taken_in().values().all(|times| *times == 1));
+}
+
+/// The provider's rate is shared by senders, a sender's by batches, and a batch has one of its own.
+async fn a_batch_keeps_its_own_rate_within_that_of_its_sender(on: Kind) {
+    let keys = [("rate", "100/s"), ("sender_rate", "20/s")];
+    let scene = Scene::start_on_with(on, |setup| carrier(setup, &keys)).await;
+    let mut slow = from_sender(scene.batch(numbers(0..10)), ONE);
+    slow["rate"] = "5/s".into();
+    let slow = accepted(&scene.client, &slow).await;
+    let fast = accepted(&scene.client, &from_sender(scene.batch(numbers(10..50)), ONE)).await;
+    for (id, messages) in [(&slow, 10), (&fast, 40)] {
+        assert_eq!(counts(&scene.report(id).await), these([("sent", messages)]));
+    }
+    let calls = scene.provider.calls();
+    assert!(span(&calls) + SLACK >= Duration::from_millis(49 * 50), "{:?}", span(&calls));
+    let (of_slow, of_fast): (Vec<Call>, Vec<Call>) =
+        calls.into_iter().partition(|call| call.message_id.starts_with(&slow));
+    assert_eq!(of_slow.len(), 10);
+    assert!(span(&of_slow) + SLACK >= Duration::from_millis(9 * 200), "{:?}", span(&of_slow));
+    assert!(span(&of_fast) < Duration::from_secs(4), "{:?}", span(&of_fast));
 }
 
 #[tokio::test]

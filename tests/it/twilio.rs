@@ -1,6 +1,7 @@
 //! Twilio, as its customers use it: against one that keeps books, and whose answers get lost.
 
 mod oracle;
+mod reported;
 
 use std::{
     sync::Arc,
@@ -22,10 +23,10 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{
-        ACCOUNT, API_KEY, API_SECRET, Backing, Client, Create, Kind, Ringback, Setup, TOKEN,
-        Twilio, free_port,
+        ACCOUNT, API_KEY, API_SECRET, Backing, Client, Create, Kind, PATIENCE, Ringback, Setup,
+        TOKEN, Twilio, eventually, free_port,
     },
-    scene::{accepted, batch, counts, messages, number, numbers, these},
+    scene::{accepted, batch, counts, messages, number, numbers, shown, these},
 };
 
 const SENDER: &str = "+15550001111";
@@ -316,6 +317,39 @@ async fn what_is_unknown_is_tried_again_where_the_batch_asks_for_that() {
     assert_eq!(counts(&complete), these([("sent", 1), ("unknown", 1)]));
     assert_eq!((&messages[0]["state"], &messages[0]["attempts"]), (&json!("unknown"), &json!(2)));
     assert_eq!((twilio.creations().len(), twilio.lists().len()), (3, 2));
+}
+
+#[tokio::test]
+async fn a_sender_whose_queue_is_full_rests_and_the_others_go_on() {
+    let (store, twilio) = (Backing::start(Kind::Embedded).await, Twilio::start());
+    let ringback =
+        start(&store, &twilio, |setup| setup.set("providers.carrier.sender_rate", "50/s")).await;
+    let client = ringback.client();
+    twilio.set_for(&number(0), Create::Refuse(400, 21611));
+    let post = async |recipients, from: &str| {
+        let mut batch = batch(recipients);
+        batch["from"] = from.into();
+        accepted(&client, &batch).await
+    };
+    let waits = post(numbers(0..1), SENDER).await;
+    eventually("the refusal", PATIENCE, async || (!twilio.creations().is_empty()).then_some(()))
+        .await;
+    let refused = Instant::now();
+    // Of this sender nothing leaves for 10 s, of another one all.
+    let rests = post(numbers(1..11), SENDER).await;
+    let goes_on = post(numbers(11..21), "+15550002222").await;
+    client.wait_until_complete(&goes_on, Duration::from_secs(5)).await;
+    let counts = shown(&client, &rests).await["counts"].clone();
+    assert_eq!(counts["sent"], 0, "{counts}");
+    let provider = client.get("/v1/providers").await.json();
+    assert_eq!(provider["providers"][0]["paused_until"], Value::Null, "{provider}");
+    assert!(refused.elapsed() < Duration::from_secs(9), "too late to see it rest");
+    twilio.set_for(&number(0), Create::Accept);
+    for id in [waits, rests] {
+        let complete = client.wait_until_complete(&id, PATIENCE).await;
+        assert_eq!(complete["counts"]["failed"], 0);
+    }
+    assert!(refused.elapsed() >= Duration::from_secs(9), "{:?}", refused.elapsed());
 }
 
 #[tokio::test]

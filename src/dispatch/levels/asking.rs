@@ -17,7 +17,7 @@ use super::{Key, Levels, turns::Next};
 use crate::{
     dispatch::{
         gate::{ASK_AGAIN_AFTER, BURST},
-        hold::{Hold, TURN, Taken},
+        hold::{Hold, Taken},
         lane::Shared,
     },
     store::{Grant, GrantRequest, Level},
@@ -63,17 +63,22 @@ struct Waiting<'a> {
 // === impl Levels ===
 
 impl Levels {
-    /// Waits until a message may leave, and takes it; `None` if nothing is in hand.
-    pub(in crate::dispatch) async fn pass(&self, lane: &Shared) -> Option<Taken> {
+    /// Waits until a message may leave, and takes it; `None` if nothing is in hand, or this `may` be the way no
+    /// more: then those who wait behind find that out at once.
+    pub(in crate::dispatch) async fn pass(
+        &self,
+        lane: &Shared,
+        may: impl Fn() -> bool,
+    ) -> Option<Taken> {
         let mut desk = self.desk.lock().await;
         loop {
             lane.gate.wait_out_pause().await;
-            if lane.left() == 0 {
+            if lane.left() == 0 || !may() {
                 return None;
             }
             let next = lane.look_through(|holds| self.turns.lock().next(holds, Instant::now()));
             let passed = match next {
-                Next::Of(hold, key) => self.pass_one(lane, &mut desk, &hold, &key).await,
+                Next::Of(hold, key) => self.pass_one(lane, &mut desk, &hold, &key, &may).await,
                 Next::Later(at) => {
                     self.rest(lane, at).await;
                     None
@@ -85,13 +90,15 @@ impl Levels {
         }
     }
 
-    /// Takes the next message of a strand, if there is a time for it, and waits for that.
+    /// Takes the next message of a strand, if there is a time for it, and waits for that. Then it leaves, if it
+    /// `may`.
     async fn pass_one(
         &self,
         lane: &Shared,
         desk: &mut Desk,
         hold: &Arc<Hold>,
         key: &Key,
+        may: &impl Fn() -> bool,
     ) -> Option<Taken> {
         let cost = self.cost(&hold.next_of(key)?, &mut desk.text);
         if cost == 0 {
@@ -108,14 +115,14 @@ impl Levels {
         let below = self.below(key);
         let named = below.iter().map(|level| (level.name, level.interval));
         let clocks = named.chain([("", lane.gate.interval())]);
-        if let Some(earliest) = desk.earliest(clocks.clone(), self.late(lane, key)) {
+        if let Some(earliest) = desk.earliest(clocks.clone(), BURST) {
             sleep_until(earliest.into()).await;
         }
         let now = Instant::now();
-        if now > time.at + self.late(lane, key) {
+        if now > time.at + BURST || self.turns.lock().rests_until(key, now).is_some() {
             return None;
         }
-        if lane.gate.is_closed() || hold.is_lost() {
+        if lane.gate.is_closed() || hold.is_lost() || !may() {
             desk.spare = Some(time);
             return None;
         }
@@ -127,8 +134,7 @@ impl Levels {
     /// When a message of a strand may leave; `None` if there is no time for it yet.
     async fn time_for(&self, lane: &Shared, desk: &mut Desk, key: &Key, cost: u32) -> Option<Time> {
         let spare = desk.spare.take_if(|spare| spare.key == *key && spare.cost >= cost);
-        let grace = self.late(lane, key);
-        if let Some(spare) = spare.filter(|spare| spare.at + grace > Instant::now()) {
+        if let Some(spare) = spare.filter(|spare| spare.at + BURST > Instant::now()) {
             return Some(spare);
         }
         let below = self.below(key);
@@ -136,7 +142,7 @@ impl Levels {
             provider: &lane.name,
             interval: lane.gate.interval(),
             // Less than it may be late, so that it is not missed on its way.
-            burst_us: micros(grace * 3 / 4),
+            burst_us: micros(BURST * 3 / 4),
             wanted: cost,
             wanted_max: COST_MAX,
             ahead_us: micros(AHEAD),
@@ -145,7 +151,7 @@ impl Levels {
         let asked_at = Instant::now();
         match lane.store.dispatch.grant(&request).await {
             // One that came later would move into times that other workers have.
-            Ok(Grant::Run { .. }) if asked_at.elapsed() > grace => {}
+            Ok(Grant::Run { .. }) if asked_at.elapsed() > BURST => {}
             Ok(Grant::Run { first_in_us }) => {
                 return Some(Time { key: key.clone(), cost, at: moment(first_in_us) });
             }
@@ -159,14 +165,6 @@ impl Levels {
             }
         }
         None
-    }
-
-    /// How long after its time a message of a strand may still leave. Half of what lies between two is no
-    /// more than a message.
-    fn late(&self, lane: &Shared, key: &Key) -> Duration {
-        let below = self.below(key).into_iter().map(|level| level.interval);
-        let intervals = below.chain([lane.gate.interval()]).filter(|interval| !interval.is_zero());
-        (intervals.min().unwrap_or_default() / 2).clamp(BURST, TURN)
     }
 
     /// The clocks below the provider's that a strand waits for.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    domain::outcome::{Outcome, SendError},
+    domain::outcome::{Outcome, SendError, Throttled},
     providers::exchange::failure::pause,
 };
 
@@ -58,7 +58,7 @@ pub(super) fn refused(head: &Parts, body: &[u8]) -> Outcome {
     let passing = |code| with_word(SendError::passing(code, detail.clone()), body);
     if status == StatusCode::TOO_MANY_REQUESTS {
         let after = pause(head).unwrap_or(PAUSE);
-        Outcome::Throttled { after, error: passing("provider_throttled") }
+        Outcome::Throttled { after, who: Throttled::Provider, error: passing("provider_throttled") }
     } else if status == StatusCode::REQUEST_TIMEOUT || status.is_server_error() {
         let certain = status == StatusCode::SERVICE_UNAVAILABLE;
         let error = passing("provider_unavailable");
@@ -150,6 +150,7 @@ mod tests {
     #[test]
     fn a_refusals_status_decides() {
         let throttled = |after| Outcome::Throttled {
+            who: Throttled::Provider,
             after: Duration::from_secs(after),
             error: SendError::passing("provider_throttled", "answered 429"),
         };

@@ -11,7 +11,7 @@ use tokio::{
 use super::*;
 use crate::domain::{
     ids::{BatchId, MessageId},
-    outcome::SendError,
+    outcome::{SendError, Throttled},
     time::UnixMs,
 };
 use crate::providers::CommonSettings;
@@ -247,7 +247,10 @@ async fn refusals_say_what_is_to_be_done() {
         Server::answering("HTTP/1.1 429 Busy\r\nretry-after: 3\r\ncontent-length: 0\r\n\r\n").await;
     let error = SendError::passing("provider_throttled", "answered 429");
     let after = Duration::from_secs(3);
-    assert_eq!(throttled.outcome().await, Outcome::Throttled { after, error });
+    assert_eq!(
+        throttled.outcome().await,
+        Outcome::Throttled { after, who: Throttled::Provider, error }
+    );
 
     let down = Server::answering("HTTP/1.1 503 Down\r\ncontent-length: 0\r\n\r\n").await;
     let error = SendError::passing("provider_unavailable", "answered 503");

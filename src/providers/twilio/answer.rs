@@ -14,7 +14,7 @@ use super::{
     settings::is_sid,
 };
 use crate::{
-    domain::outcome::{Outcome, SendError},
+    domain::outcome::{Outcome, SendError, Throttled},
     providers::{PAUSE_MAX, exchange::failure::pause},
 };
 
@@ -77,7 +77,13 @@ fn refused_as(known: &Known, head: &Parts) -> Outcome {
         }
         Verdict::Pause(after) => {
             let after = pause(head).unwrap_or(after).min(PAUSE_MAX);
-            Outcome::Throttled { after, error: SendError::passing(word, detail) }
+            let error = SendError::passing(word, detail);
+            Outcome::Throttled { after, who: Throttled::Provider, error }
+        }
+        Verdict::Sender(after) => {
+            let after = pause(head).unwrap_or(after).min(PAUSE_MAX);
+            let error = SendError::passing(word, detail);
+            Outcome::Throttled { after, who: Throttled::Sender, error }
         }
     }
 }
@@ -89,7 +95,8 @@ fn refused_with(head: &Parts, has_code: bool) -> Outcome {
     let after = pause(head);
     if status == StatusCode::TOO_MANY_REQUESTS {
         let error = SendError::passing("provider_throttled", detail);
-        return Outcome::Throttled { after: after.unwrap_or(PAUSE), error };
+        let after = after.unwrap_or(PAUSE);
+        return Outcome::Throttled { after, who: Throttled::Provider, error };
     }
     let error = SendError::passing("provider_unavailable", detail.clone());
     match status {
@@ -226,7 +233,7 @@ mod tests {
     #[test]
     fn what_concerns_more_than_the_message_pauses() {
         let pause = |outcome| match outcome {
-            Outcome::Throttled { after, error } => (after.as_secs(), error.code.into_owned()),
+            Outcome::Throttled { after, error, .. } => (after.as_secs(), error.code.into_owned()),
             other => panic!("{other:?}"),
         };
         let throttled = |seconds| (seconds, "provider_throttled".to_owned());

@@ -17,6 +17,8 @@ pub(super) enum Verdict {
     Later(Duration),
     /// The same, and nothing else would go now either.
     Pause(Duration),
+    /// The same, and nothing else of this sender would go now either.
+    Sender(Duration),
 }
 
 /// An error that Twilio knows.
@@ -32,7 +34,7 @@ pub(super) struct Known {
     pub(super) verdict: Verdict,
 }
 
-use Verdict::{Final, Later, Pause};
+use Verdict::{Final, Later, Pause, Sender};
 
 /// At once, as far as Twilio is concerned: the policy for retries says when.
 const SOON: Verdict = Later(Duration::ZERO);
@@ -44,7 +46,7 @@ const CONVERSATION: Verdict = Later(Duration::from_secs(30));
 const SECOND: Verdict = Pause(Duration::from_secs(1));
 
 /// A sender's queue at Twilio is full: it holds hours of messages, so a few seconds make some room.
-const QUEUE: Verdict = Pause(Duration::from_secs(10));
+const QUEUE: Verdict = Sender(Duration::from_secs(10));
 
 /// A limit counted in days: looked at again in ten minutes.
 const DAY: Verdict = Pause(Duration::from_mins(10));
@@ -166,6 +168,9 @@ mod tests {
                 SOON => "tried again".to_owned(),
                 Later(after) => format!("tried again after {}", humantime::format_duration(after)),
                 Pause(after) => format!("pause of {}", humantime::format_duration(after)),
+                Sender(after) => {
+                    format!("pause of the sender of {}", humantime::format_duration(after))
+                }
             };
             assert!(row.ends_with(&format!("| {follows} |")), "{row}: {follows}");
         }

@@ -115,6 +115,10 @@ impl TwilioSettings {
             let reason = "give either this or from: a sender goes before the service";
             return Err(InvalidSettings::new("messaging_service_sid", reason));
         }
+        if self.messaging_service_sid.is_some() && !site.common.senders.is_empty() {
+            let reason = "give either this or senders: the service has a pool of its own";
+            return Err(InvalidSettings::new("messaging_service_sid", reason));
+        }
         Ok(())
     }
 

@@ -163,6 +163,10 @@ fn settings_that_contradict_each_other_are_refused() {
     let error = build(&service, &from, PUBLIC).err().unwrap();
     assert_eq!(error.key, "messaging_service_sid");
     assert!(build(&settings(&json!({})), &from, PUBLIC).is_ok());
+    let senders = vec!["+15550001111".into(), "+15550002222".into()];
+    let pool = CommonSettings { senders, ..CommonSettings::default() };
+    let error = build(&service, &pool, PUBLIC).err().unwrap();
+    assert_eq!(error.key, "messaging_service_sid");
 
     let with = |receipts| CommonSettings { receipts, ..CommonSettings::default() };
     for here in ["http://127.0.0.1:8080", "http://localhost", "https://[::1]/"] {

@@ -49,7 +49,7 @@ pub(crate) use self::{
     ringback::{Ringback, Setup, command, variable},
     sentinels::{SENTINEL_PASSWORD, Sentinels},
     stranger::Stranger,
-    twilio::{ACCOUNT, API_KEY, API_SECRET, Create, TOKEN, Twilio},
+    twilio::{ACCOUNT, API_KEY, API_SECRET, Asked, Create, TOKEN, Twilio},
     watched::Watched,
 };
 

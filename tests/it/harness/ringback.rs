@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     api: Option<u16>,
     health: u16,
     roles: Vec<&'static str>,
+    /// Whether it has a listener for its health if it has no API.
+    tells: bool,
 }
 
 /// A running process. Killed when dropped; its log is shown if the test fails.
@@ -98,6 +100,12 @@ impl Setup {
         self
     }
 
+    /// Without the API it listens nowhere, as by default.
+    pub(crate) fn untold(mut self) -> Self {
+        self.tells = false;
+        self
+    }
+
     /// Starts it, and waits until it is ready.
     pub(crate) async fn start(self) -> Ringback {
         let mut ringback = self.spawn();
@@ -109,8 +117,10 @@ impl Setup {
     pub(crate) fn spawn(mut self) -> Ringback {
         if !self.roles.is_empty() && !self.roles.contains(&"api") {
             self.api = None;
-            let address = format!("127.0.0.1:{}", self.health);
-            self.command.env(variable("server.metrics_listen"), address);
+            if self.tells {
+                let address = format!("127.0.0.1:{}", self.health);
+                self.command.env(variable("server.metrics_listen"), address);
+            }
         }
         let log = NamedTempFile::new().unwrap();
         self.command.args(self.roles.iter().flat_map(|role| ["--role", role]));
@@ -130,7 +140,8 @@ impl Ringback {
         let config = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null());
         command.arg("--config").arg(config.path());
-        let setup = Setup { command, config, api: Some(api), health, roles: Vec::new() };
+        let setup =
+            Setup { command, config, api: Some(api), health, roles: Vec::new(), tells: true };
         setup
             .set("store.url", &store.store_url())
             .set("server.listen", &format!("127.0.0.1:{api}"))
