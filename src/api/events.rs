@@ -1,5 +1,7 @@
 //! The feed: events as they came about, for receivers that were down, or that rather ask.
 
+use std::future::ready;
+
 use axum::{Json, extract::State};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::Uri;
@@ -13,12 +15,21 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    domain::ids::EventId,
+    domain::{event::Occurrence, ids::EventId},
     store::{EventView, event_body},
 };
 
 /// How many bodies are rendered at once.
 const RENDERED_AT_ONCE: usize = 8;
+
+/// What came of reading an event.
+enum Shown {
+    Given(Box<EventResource>),
+    /// Its batch was erased after it was read.
+    Erased,
+    /// It tells of more late receipts by now: it is to be read again.
+    Changed,
+}
 
 /// Read the feed of events
 ///
@@ -50,12 +61,19 @@ pub(super) async fn feed(
         Problem::not_found(detail)
     })?;
     let is_end = views.len() < limit;
-    let last = views.last().map(|view| view.event.id).filter(|_| !is_end);
-    let events = stream::iter(views).map(|view| resource(&app, view)).buffered(RENDERED_AT_ONCE);
-    let events: Vec<_> = events.try_collect().await?;
+    let (count, last) = (views.len(), views.last().map(|view| view.event.id));
+    let shown = stream::iter(views).map(|view| resource(&app, view)).buffered(RENDERED_AT_ONCE);
+    // The feed ends before one that has changed: whoever asks on gets it then, and misses nothing.
+    let shown = shown.try_take_while(|shown| ready(Ok(!matches!(shown, Shown::Changed))));
+    let shown: Vec<_> = shown.try_collect().await?;
+    let is_end = is_end || shown.len() < count;
+    let events = shown.into_iter().filter_map(|shown| match shown {
+        Shown::Given(event) => Some(*event),
+        Shown::Erased | Shown::Changed => None,
+    });
     Ok(Json(EventList {
-        events: events.into_iter().flatten().collect(),
-        next_cursor: last.as_ref().map(EventId::to_string),
+        events: events.collect(),
+        next_cursor: last.filter(|_| !is_end).as_ref().map(EventId::to_string),
     }))
 }
 
@@ -63,9 +81,8 @@ fn event(text: &str) -> Result<EventId, &'static str> {
     text.parse().map_err(|_| "this is an event's id, as in evt_01M850VKVVFR222NAP7FS08R00")
 }
 
-/// The event with its body: the stored one, or the one that is stored from now on; `None` if it was
-/// erased after it was read.
-async fn resource(app: &App, mut view: EventView) -> Result<Option<EventResource>, Problem> {
+/// The event with its body: the stored one, or the one that is stored from now on.
+async fn resource(app: &App, mut view: EventView) -> Result<Shown, Problem> {
     let body = if let Some(body) = view.body.take() {
         Some(body)
     } else {
@@ -74,10 +91,15 @@ async fn resource(app: &App, mut view: EventView) -> Result<Option<EventResource
         let (callbacks, reading) = (&*store.callbacks, &*store.reading);
         event_body(callbacks, reading, &view.event, &view.batch, public_url).await?
     };
-    let Some(body) = body else { return Ok(None) };
+    let Some(body) = body else {
+        // Once an attempt was begun it tells of nothing more.
+        let may_tell_of_more =
+            matches!(view.event.what, Occurrence::Amended(_)) && view.attempts == 0;
+        return Ok(if may_tell_of_more { Shown::Changed } else { Shown::Erased });
+    };
     let payload = RawValue::from_string(body).map_err(|error| {
         tracing::error!(event.id = %view.event.id, %error, "the stored body of an event is no JSON");
         Problem::internal()
     })?;
-    Ok(Some(EventResource::new(&view, payload)))
+    Ok(Shown::Given(Box::new(EventResource::new(&view, payload))))
 }

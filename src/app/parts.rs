@@ -84,8 +84,9 @@ impl Parts {
         let public_keys = secrets::public_keys(&settings.callbacks)?;
         let accounts = Arc::new(Accounts::new(&settings.accounts));
         let (certificate, metrics): (_, Arc<Metrics>) = (None, Arc::default());
-        let (receipts, of) = (Arc::clone(&store.receipts), stands_in_for(&settings));
-        let (desk, clerk) = receipts::open(receipts, Clock::system(), of, Arc::clone(&metrics));
+        let (stands_in_for, clock) = (stands_in_for(&settings), Clock::system());
+        let (desk, clerk) =
+            receipts::open(store.clone(), clock, stands_in_for, Arc::clone(&metrics));
         Ok(Self {
             settings,
             store,
@@ -128,9 +129,14 @@ impl Parts {
             self.follow_own_receipts(shutdown, running);
             self.start_worker(shutdown, running);
         }
-        let clerk = self.clerk;
+        // With a desk of its own it runs on where nobody brings receipts.
+        let (clerk, desk, soft) = (self.clerk, self.desk.clone(), shutdown.soft.clone());
         running.spawn(async move {
-            clerk.run().await;
+            let until_then = async move {
+                soft.cancelled().await;
+                drop(desk);
+            };
+            tokio::join!(clerk.run(), until_then);
             ("receipts", Ok(()))
         });
         let (store, soft) = (self.store, shutdown.soft.clone());

@@ -57,7 +57,8 @@ mod tests {
             error: None,
         });
         let providers = vec![provider.to_owned()];
-        Delivery { providers, receipts: receipts.collect(), answer: oneshot::channel().0 }
+        let answer = oneshot::channel().0;
+        Delivery { providers, receipts: receipts.collect(), answer, _places: None }
     }
 
     #[test]

@@ -6,25 +6,29 @@
 //! say them again. Nothing is kept in memory for a message.
 
 mod group;
+mod optouts;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream::BoxStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::group::{Group, group};
 use crate::{
     clock::Clock,
     domain::receipt::{Receipt, ReceiptRecord},
-    store::{Heard, RECEIPTS_MAX, StoreError, StoredReceipt},
+    store::{Heard, RECEIPTS_MAX, Store, StoreError, StoredReceipt},
     telemetry::Metrics,
 };
 
 /// The most deliveries that wait for the desk; further ones are refused.
 const WAITING_MAX: usize = 4_096;
 
-/// The most receipts that are brought into the store at once.
+/// The most receipts that wait for the desk; further ones are refused.
+const RECEIPTS_WAITING_MAX: usize = 100_000;
+
+/// With so many receipts a round is full.
 const AT_ONCE_MAX: usize = 20 * RECEIPTS_MAX;
 
 /// The most store steps that are under way at once.
@@ -37,6 +41,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub struct Desk {
     deliveries: mpsc::Sender<Delivery>,
+    places: Arc<Semaphore>,
     providers: Arc<BTreeMap<String, Vec<String>>>,
     metrics: Arc<Metrics>,
 }
@@ -44,7 +49,7 @@ pub struct Desk {
 /// The desk's own side.
 pub struct Clerk {
     deliveries: mpsc::Receiver<Delivery>,
-    store: Arc<dyn crate::store::Receipts>,
+    store: Store,
     clock: Clock,
 }
 
@@ -67,19 +72,22 @@ struct Delivery {
     providers: Vec<String>,
     receipts: Vec<Receipt>,
     answer: oneshot::Sender<Result<Vec<Heard>, StoreError>>,
+    /// A place for each of the receipts; none in tests that need none.
+    _places: Option<OwnedSemaphorePermit>,
 }
 
 /// A desk and its clerk. `providers` has, for each provider, those whose batches may have been sent
 /// through it: itself, and those it stands in for.
 #[must_use]
 pub fn open(
-    store: Arc<dyn crate::store::Receipts>,
+    store: Store,
     clock: Clock,
     providers: BTreeMap<String, Vec<String>>,
     metrics: Arc<Metrics>,
 ) -> (Desk, Clerk) {
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
-    let desk = Desk { deliveries: sender, providers: Arc::new(providers), metrics };
+    let places = Arc::new(Semaphore::new(RECEIPTS_WAITING_MAX));
+    let desk = Desk { deliveries: sender, places, providers: Arc::new(providers), metrics };
     (desk, Clerk { deliveries: receiver, store, clock })
 }
 
@@ -111,16 +119,20 @@ impl Desk {
     }
 
     /// Brings what a provider of this process says of itself, until it says no more or `soft` is cancelled.
-    /// What the store does not take is brought again.
+    /// What the store does not take is brought again, but not then.
     pub async fn follow(
         self,
         provider: String,
         own: BoxStream<'static, Receipt>,
         soft: CancellationToken,
     ) {
-        let mut own = own.ready_chunks(RECEIPTS_MAX).take_until(soft.cancelled_owned()).boxed();
+        let over = soft.clone().cancelled_owned();
+        let mut own = own.ready_chunks(RECEIPTS_MAX).take_until(over).boxed();
         while let Some(receipts) = own.next().await {
             while let Err(error) = self.bring(&provider, receipts.clone()).await {
+                if soft.is_cancelled() {
+                    return;
+                }
                 tracing::debug!(provider.name = provider, %error, "receipts wait for the store");
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
@@ -135,7 +147,10 @@ impl Desk {
         let (answer, heard) = oneshot::channel();
         let providers = self.providers.get(provider).cloned();
         let providers = providers.unwrap_or_else(|| vec![provider.to_owned()]);
-        let delivery = Delivery { providers, receipts, answer };
+        let wanted = u32::try_from(receipts.len()).unwrap_or(u32::MAX);
+        let places = Arc::clone(&self.places).try_acquire_many_owned(wanted);
+        let places = places.map_err(|_| DeskError::Busy)?;
+        let delivery = Delivery { providers, receipts, answer, _places: Some(places) };
         self.deliveries.try_send(delivery).map_err(|_| DeskError::Busy)?;
         // A clerk that ended answers nobody.
         Ok(heard.await.map_err(|_| DeskError::Busy)??)
@@ -147,17 +162,16 @@ impl Desk {
 impl Clerk {
     /// Works until every [`Desk`] is gone and what was brought is in the store.
     pub async fn run(mut self) {
-        let mut waiting = Vec::new();
-        while self.deliveries.recv_many(&mut waiting, AT_ONCE_MAX).await > 0 {
-            let mut receipts =
-                waiting.iter().map(|delivery| delivery.receipts.len()).sum::<usize>();
+        while let Some(first) = self.deliveries.recv().await {
+            let mut receipts = first.receipts.len();
+            let mut round = vec![first];
             while receipts < AT_ONCE_MAX
                 && let Ok(more) = self.deliveries.try_recv()
             {
                 receipts += more.receipts.len();
-                waiting.push(more);
+                round.push(more);
             }
-            self.bring(std::mem::take(&mut waiting)).await;
+            self.bring(round).await;
         }
     }
 
@@ -192,7 +206,12 @@ impl Clerk {
             })
         });
         let stored: Vec<_> = stored.collect();
-        self.store.take(&deliveries[group.places[0].0].providers, group.batch, &stored).await
+        let providers = &deliveries[group.places[0].0].providers;
+        let heard = self.store.receipts.take(providers, group.batch, &stored).await?;
+        let receipts =
+            group.places.iter().map(|(delivery, at)| &deliveries[*delivery].receipts[*at]);
+        optouts::learn(&self.store, group.batch, receipts.zip(&heard)).await?;
+        Ok(heard)
     }
 }
 

@@ -34,7 +34,8 @@ pub trait Callbacks: Send + Sync {
     async fn take(&self, limit: usize, lease: Duration) -> Result<Vec<TakenEvent>, StoreError>;
 
     /// Keeps `body` as the event's body unless it has one, and gives the one it has; `None` if the
-    /// event was erased with its batch. A store that is full keeps it all the same.
+    /// event was erased with its batch, or tells of more by now than `body` does. A store that is full
+    /// keeps it all the same.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -7,7 +7,7 @@ use crate::domain::{
 };
 
 /// The body of `event`, which belongs to `batch`: the stored one, which is this very one unless
-/// another process was first; `None` if the event was erased meanwhile. Whoever delivers or shows an
+/// another process was first; `None` if the event was erased meanwhile, or is to be read again. Whoever delivers or shows an
 /// event asks for its body here. `public_url` is where clients reach the API.
 ///
 /// # Errors

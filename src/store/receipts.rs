@@ -10,8 +10,8 @@ use crate::domain::{ids::BatchId, message::FinalState};
 /// The most receipts that are taken in one go.
 pub const RECEIPTS_MAX: usize = 500;
 
-/// Receipts are waited for no longer than this: an instant further ahead means that the clock was stepped
-/// back.
+/// Receipts are waited for no longer than this: an instant further ahead than that, and a day, means that the
+/// clock was stepped back.
 pub const RECEIPT_TIMEOUT_MAX: Duration = Duration::from_hours(31 * 24);
 
 /// The receipts' view of the store.

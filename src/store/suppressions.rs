@@ -24,6 +24,9 @@ use crate::domain::{
 /// at once.
 pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// Whoever looked so recently knows of all that was added to a part of the store before that went away.
+const LOOKED_WITHIN: Duration = Duration::from_secs(5);
+
 /// So many numbers are asked for, added or removed in one operation of a store at most.
 pub const NUMBERS_MAX: usize = 1_000;
 
@@ -68,6 +71,12 @@ pub trait Suppressions: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     async fn count(&self, account: &str) -> Result<u64, StoreError>;
+
+    /// For each part of the store that a list is spread over whether there is something of the account's, as far as
+    /// that part can say so now.
+    async fn parts(&self, account: &str) -> Vec<Result<bool, StoreError>> {
+        vec![self.count(account).await.map(|count| count > 0)]
+    }
 }
 
 /// The lists as a process uses them.
@@ -80,10 +89,17 @@ pub struct OptOuts {
 
 #[derive(Default)]
 struct Seen {
-    /// When each account's list was looked at, and whether it was empty.
-    lists: HashMap<String, (Instant, bool)>,
+    lists: HashMap<String, Look>,
     /// How many changes this process has made: what was looked up beside one says nothing.
     changes: u64,
+}
+
+/// What was seen of one list.
+#[derive(Clone)]
+struct Look {
+    at: Instant,
+    /// Whether there was something in each part of the store.
+    parts: Vec<bool>,
 }
 
 // === impl OptOuts ===
@@ -189,36 +205,42 @@ impl OptOuts {
         Ok(ended)
     }
 
-    /// Whether the account's list is empty, or was so within [`LOOK_EVERY`]; or when it was last looked at, if the
-    /// store does not answer: what notes that a list has begun is where every first number must go, so while that is
-    /// away no list begins, and a part of the store that is away takes nothing from accounts without lists.
+    /// Whether the account's list is empty, or was so within [`LOOK_EVERY`]. A part of the store that is away counts
+    /// as it was last seen, if somebody has looked all the while: nothing was added there since, and an
+    /// account without opt-outs is not held up by it.
     async fn is_empty(&self, account: &str) -> Result<bool, StoreError> {
-        let (now, changes) = {
-            let (now, seen) = (Instant::now(), self.seen.lock());
-            if let Some((at, is_empty)) = seen.lists.get(account)
-                && now.duration_since(*at) < LOOK_EVERY
+        let (known, changes) = {
+            let seen = self.seen.lock();
+            (seen.lists.get(account).cloned(), seen.changes)
+        };
+        if let Some(look) = known.as_ref().filter(|look| look.at.elapsed() < LOOK_EVERY) {
+            return Ok(look.is_empty());
+        }
+        let known = known.filter(|look| look.at.elapsed() < LOOKED_WITHIN);
+        let mut parts = self.port.parts(account).await;
+        for (number, part) in parts.iter_mut().enumerate() {
+            if part.as_ref().is_err_and(StoreError::is_passing)
+                && let Some(was) = known.as_ref().and_then(|look| look.parts.get(number))
             {
-                return Ok(*is_empty);
+                *part = Ok(*was);
             }
-            (now, seen.changes)
-        };
-        let is_empty = match self.port.count(account).await {
-            Ok(count) => count == 0,
-            Err(error) if error.is_passing() && self.was_empty(account) => return Ok(true),
-            Err(error) => return Err(error),
-        };
+        }
+        let parts = parts.into_iter().collect::<Result<_, _>>()?;
+        let look = Look { at: Instant::now(), parts };
+        let is_empty = look.is_empty();
         let mut seen = self.seen.lock();
         if seen.changes == changes {
-            seen.lists.insert(account.to_owned(), (now, is_empty));
+            seen.lists.insert(account.to_owned(), look);
         }
         Ok(is_empty)
     }
 }
 
-impl OptOuts {
-    /// Whether the account's list was empty when it was last looked at.
-    fn was_empty(&self, account: &str) -> bool {
-        self.seen.lock().lists.get(account).is_some_and(|(_, is_empty)| *is_empty)
+// === impl Look ===
+
+impl Look {
+    fn is_empty(&self) -> bool {
+        !self.parts.contains(&true)
     }
 }
 
@@ -228,5 +250,75 @@ impl Seen {
     fn forget(&mut self, account: &str) {
         self.changes += 1;
         self.lists.remove(account);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lists in two parts of a store, each of which has something, has nothing, or is away.
+    #[derive(Default)]
+    struct Parts(Mutex<[Option<bool>; 2]>);
+
+    #[async_trait]
+    impl Suppressions for Parts {
+        async fn add(&self, _: &str, _: &[Number]) -> Result<u64, StoreError> {
+            Ok(0)
+        }
+
+        async fn remove(&self, _: &str, _: &[Number]) -> Result<u64, StoreError> {
+            Ok(0)
+        }
+
+        async fn contains(&self, _: &str, _: &[Number]) -> Result<Vec<bool>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        async fn list(
+            &self,
+            _: &str,
+            _: Option<Number>,
+            _: usize,
+        ) -> Result<(Vec<Number>, Option<Number>), StoreError> {
+            Ok((Vec::new(), None))
+        }
+
+        async fn count(&self, _: &str) -> Result<u64, StoreError> {
+            Ok(0)
+        }
+
+        async fn parts(&self, _: &str) -> Vec<Result<bool, StoreError>> {
+            let away = || StoreError::Unreachable("it is away".to_owned());
+            self.0.lock().map(|part| part.ok_or_else(away)).into()
+        }
+    }
+
+    /// Makes the last look of an account so much older.
+    fn age(lists: &OptOuts, by: Duration) {
+        for look in lists.seen.lock().lists.values_mut() {
+            look.at -= by;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_away_counts_as_it_was_and_the_others_as_they_are() {
+        let port = Arc::new(Parts(Mutex::new([Some(false), Some(false)])));
+        let lists = OptOuts::new(Arc::clone(&port) as _);
+        assert!(lists.is_empty("acme").await.expect("an answer"));
+        *port.0.lock() = [None, Some(false)];
+        for _ in 0..3 {
+            age(&lists, LOOK_EVERY);
+            assert!(lists.is_empty("acme").await.expect("an answer"));
+        }
+        // Nobody has seen this account's list, and of the other it is too long ago.
+        assert!(lists.is_empty("zeta").await.is_err());
+        let others = lists.clone();
+        *port.0.lock() = [None, Some(true)];
+        age(&others, LOOK_EVERY);
+        assert!(!others.is_empty("acme").await.expect("an answer"));
+        *port.0.lock() = [None, Some(false)];
+        age(&lists, LOOKED_WITHIN);
+        assert!(lists.is_empty("acme").await.is_err());
     }
 }

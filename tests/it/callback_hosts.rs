@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     faults::{Found, Row},
-    harness::{Kind, Receiver, eventually, free_port, on_each_store},
+    harness::{Kind, PATIENCE, Receiver, eventually, free_port, on_each_store},
     scene::{Scene, accepted, latency, shown_when, with_callback},
 };
 

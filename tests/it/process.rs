@@ -13,6 +13,7 @@ use crate::{
         Backing, Client, Kind, Mode, PATIENCE, Provider, Receiver, Redis, Ringback, Setup,
         StoreUrl, command, eventually, free_port, key_hash, on_each_store, variable,
     },
+    scene::shown_when,
 };
 
 const KEY: &str = "rbk_a-key-that-only-this-test-knows";
@@ -182,6 +183,26 @@ async fn roles_are_split_over_processes() {
     let posted = client.post_batch(&batch(2)).await;
     let completed = client.wait_until_complete(&posted.batch_id(), PATIENCE).await;
     assert_eq!(completed["counts"]["sent"], 2, "{completed}");
+}
+
+#[tokio::test]
+async fn a_process_that_listens_nowhere_does_its_part_until_it_is_stopped() {
+    let (redis, receiver) = (Redis::start().await, Receiver::start());
+    let api = Ringback::on(&redis).role("api").start().await;
+    let alone = |role| Ringback::on(&redis).role(role).untold().spawn();
+    let mut others = ["worker", "notifier"].map(alone);
+    for _ in 0..2 {
+        let client = api.client();
+        let mut batch = batch(2);
+        batch["callback_url"] = receiver.url().into();
+        let id = client.post_batch(&batch).await.batch_id();
+        shown_when(&client, &id, "its callback", |batch| batch["callback"]["state"] == "delivered")
+            .await;
+    }
+    for other in &mut others {
+        other.terminate();
+        assert_eq!(other.wait_for_exit(PATIENCE).await.code(), Some(0), "{}", other.log());
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ on_each_store! {
     the_mock_says_its_own_receipts
     what_is_not_the_providers_is_refused
     ten_thousand_receipts_in_any_order_count_once_each
+    a_receipt_before_the_answer_takes_no_slot_for_good
     late_receipts_are_kept_and_told_of
     an_answer_that_says_stop_is_heeded
 }
@@ -161,6 +162,13 @@ async fn what_is_not_the_providers_is_refused(on: Kind) {
         refused(now_s(), RECEIPT_SECRET, malformed, 422, "invalid_request").await;
     }
     assert_eq!(counts(&shown(client, &id).await), these([("sent", 1)]));
+    let metrics = client.get("/metrics").await.text;
+    for (result, number) in [("forged", 4), ("malformed", 6)] {
+        let line = format!(
+            r#"ringback_process_receipts_total{{provider="carrier",result="{result}"}} {number}"#
+        );
+        assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
+    }
     // A replay of a true one changes nothing, and what nobody sent is only counted.
     let strange = json!([receipt(&id, 7, "delivered"), receipt(&id, 0, "delivered")]);
     assert_eq!(report(client, &strange).await, json!({"counted": 1, "unknown": 1}));
@@ -168,6 +176,44 @@ async fn what_is_not_the_providers_is_refused(on: Kind) {
     let contrary = json!([receipt(&id, 0, "undelivered")]);
     assert_eq!(report(client, &contrary).await, json!({"contrary": 1}));
     assert_eq!(counts(&shown(client, &id).await), these([("delivered", 1)]));
+}
+
+/// A batch that is over by its receipts has a submission under way still: what comes of that frees its slot.
+async fn a_receipt_before_the_answer_takes_no_slot_for_good(on: Kind) {
+    const IN_FLIGHT: usize = 2;
+    let scene = Scene::start_on_with(on, |setup| {
+        setup
+            .set("providers.carrier.receipts", "true")
+            .set("providers.carrier.receipt_secret", RECEIPT_SECRET)
+            .set("providers.carrier.receipt_timeout", "1h")
+            .set("providers.carrier.max_in_flight", &IN_FLIGHT.to_string())
+            .set("providers.carrier.timeout", "1s")
+    })
+    .await;
+    let client = &scene.client;
+    scene.provider.set(Mode::HangOn("wait"));
+    // Outcomes that are not recorded yet may take as many slots again.
+    for round in 0..=2 * IN_FLIGHT {
+        let one = |nth: usize, text| json!({"to": number(nth), "variables": {"text": text}});
+        let mut wanted = scene.batch(json!([one(0, "wait"), one(1, "go")]));
+        wanted["body"] = "{{text}}".into();
+        wanted["rate"] = "4/s".into();
+        let id = accepted(client, &wanted).await;
+        let calls = async |number| {
+            eventually("a submission", PATIENCE, async || {
+                (scene.calls_of(&id) == number).then_some(())
+            })
+            .await;
+        };
+        calls(1).await;
+        let early = json!([receipt(&id, 0, "delivered")]);
+        assert_eq!(report(client, &early).await, json!({"early": 1}), "round {round}");
+        calls(2).await;
+        handed_over(client, &id).await;
+        report(client, &json!([receipt(&id, 1, "delivered")])).await;
+        let batch = client.wait_until_complete(&id, PATIENCE).await;
+        assert_eq!(counts(&batch), these([("delivered", 2)]));
+    }
 }
 
 /// 5 % come before our own record of the answer, 10 % twice, 2 % never.

@@ -195,8 +195,8 @@ fn estimating<'a>(app: &'a App, account: &'a Account) -> Rules<'a> {
     Rules { counts_invalid: true, ..app.rules(account) }
 }
 
-/// When the last of these messages would have left, if all that is accepted now goes first and
-/// nothing fails. `None` if nothing limits the rate, or the provider is stopped. (What is accepted counts
+/// When the last of these messages would have left, if all that is accepted now goes first, a rate that is cut now
+/// comes back, and nothing fails. `None` if nothing limits the rate, or the provider is stopped. (What is accepted counts
 /// as one segment a message, and no recipient's own limits are looked at: of prefixes, and of a pool.)
 fn finish_at(
     now: UnixMs,
@@ -220,7 +220,8 @@ fn finish_at(
         return Some(begins_at);
     }
     let ahead = provider.rate.map_or(Duration::ZERO, |rate| time_of(stats.open, rate));
-    let free_at = now.after(Duration::from_millis(stats.paused_ms)).after(ahead);
+    let lost = provider.rate.map_or(Duration::ZERO, |_| stats.share.lost());
+    let free_at = now.after(Duration::from_millis(stats.paused_ms)).after(lost).after(ahead);
     Some(begins_at.max(free_at).after(own))
 }
 

@@ -168,8 +168,9 @@ fn repair(
     found: &Recount,
 ) -> rusqlite::Result<bool> {
     let sql = "SELECT batch, provider, state, closes, callback, completed_ms IS NOT NULL FROM batch \
-               WHERE id = ?1 AND open = ?2 AND sending = ?3 AND cursor = ?4";
-    let guard = (Id(id), integer(was.open), integer(was.counts.sending), was.cursor);
+               WHERE id = ?1 AND open = ?2 AND sending = ?3 AND cursor = ?4 AND awaiting = ?5";
+    let (open, sending) = (integer(was.open), integer(was.counts.sending));
+    let guard = (Id(id), open, sending, was.cursor, integer(was.awaiting));
     let Some(broken) = step.row(sql, guard, Broken::read)? else { return Ok(false) };
     broken.note(step, was, found)?;
     let mut moved = Moved::default();
@@ -237,6 +238,7 @@ impl Broken {
 
     /// What is not over goes on, and what is over is told of.
     fn send_on(&self, step: &mut Step<'_>) -> rusqlite::Result<()> {
+        await_again(step, self.batch)?;
         if self.is_over {
             let sql = "SELECT EXISTS (SELECT 1 FROM event WHERE batch = ?1 AND kind = 'completed')";
             let is_told = step.row(sql, [self.batch], |row| row.get(0))? == Some(true);
@@ -282,6 +284,7 @@ fn look_at(step: &mut Step<'_>, batch: i64, concerns: &mut Vec<Concern>) -> rusq
         Ok((id.0, open, seen, since, goes, rests, row.get::<_, bool>(6)?))
     })?;
     let Some((id, open, seen, since, goes, rests, is_nowhere)) = found else { return Ok(()) };
+    await_again(step, batch)?;
     let requeued = is_nowhere && requeue(step, batch, goes)?;
     if requeued {
         concerns.push(Concern { batch: id, what: Matter::Requeued });
@@ -298,6 +301,14 @@ fn look_at(step: &mut Step<'_>, batch: i64, concerns: &mut Vec<Concern>) -> rusq
         concerns.push(Concern { batch: id, what });
     }
     Ok(())
+}
+
+/// Has receipts waited for of a batch that was handed over and is not among those that wait: else it would
+/// not end.
+fn await_again(step: &Step<'_>, batch: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE batch SET receipts_ms = ?2 + receipt_ms WHERE batch = ?1 AND open <= 0 \
+               AND awaiting > 0 AND receipts_ms IS NULL AND completed_ms IS NULL";
+    step.run(sql, (batch, step.now)).map(|_| ())
 }
 
 /// Puts a batch back that is nowhere: into its ring, or to have its chunks closed. False if there is

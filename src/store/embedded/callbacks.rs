@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
+use serde::Deserialize;
 
 use super::{
     EmbeddedStore,
@@ -12,7 +13,7 @@ use super::{
     step::Step,
 };
 use crate::{
-    domain::{batch::CallbackState, ids::EventId, time::millis},
+    domain::{batch::CallbackState, event::LateReceipts, ids::EventId, time::millis},
     store::{
         Attempt, Callbacks, EVENT_DELAY_MAX, HostLimits, HostSign, Recorded, StoreError,
         TakenEvent, Verdict, WELCOME_KEPT, stored::StoredEvent,
@@ -37,11 +38,7 @@ impl Callbacks for EmbeddedStore {
     }
 
     async fn body(&self, event: EventId, body: String) -> Result<Option<String>, StoreError> {
-        self.write(move |step| {
-            let sql = "UPDATE event SET body = coalesce(body, ?2) WHERE id = ?1 RETURNING body";
-            step.row(sql, (EventUlid(event), body), |row| row.get(0))
-        })
-        .await
+        self.write(move |step| keep_body(step, event, &body)).await
     }
 
     async fn record(&self, attempt: &Attempt) -> Result<Recorded, StoreError> {
@@ -94,6 +91,25 @@ impl Callbacks for EmbeddedStore {
 pub(super) fn stored_secret(db: &Connection) -> rusqlite::Result<Option<String>> {
     let sql = "SELECT value FROM fact WHERE name = 'secret'";
     db.query_row(sql, [], |row| row.get(0)).optional()
+}
+
+/// Keeps a body, unless the event has one. One of late receipts is not kept if more of them came since it was
+/// rendered: they would never be told of, since the event tells of more only until its body is kept.
+fn keep_body(step: &Step<'_>, event: EventId, body: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT about FROM event WHERE id = ?1 AND kind = 'amended' AND body IS NULL";
+    let about: Option<String> = step.row(sql, [EventUlid(event)], |row| row.get(0))?;
+    if about.is_some_and(|about| late_receipts(body) != Some(about)) {
+        return Ok(None);
+    }
+    let sql = "UPDATE event SET body = coalesce(body, ?2) WHERE id = ?1 RETURNING body";
+    step.row(sql, (EventUlid(event), body), |row| row.get(0))
+}
+
+/// What a body tells of late receipts, as it stands in `about`.
+fn late_receipts(body: &str) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    let late = LateReceipts::deserialize(body.pointer("/data/late_receipts")?).ok()?;
+    Some(format!("{} {} {}", late.revision, late.delivered, late.undelivered))
 }
 
 fn record(step: &mut Step<'_>, attempt: &Attempt, hosts: HostLimits) -> rusqlite::Result<Recorded> {

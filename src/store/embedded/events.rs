@@ -30,8 +30,9 @@ const MESSAGES: u64 = 1 << 32;
 /// The numbers of events that tell of late receipts begin here.
 const AMENDMENTS: u64 = 1 << 33;
 
-/// Late receipts are told of this long after they came, so that those that come together are told of
-/// together; and at most so many times.
+/// Late receipts are told of some time after they came, so that those that come together are told of
+/// together: this long the first time, and so much longer each further time, so that a batch whose receipts
+/// trickle in for days can be told of to the end. And at most so many times.
 const AMEND_AFTER_MS: i64 = 2_000;
 const REVISIONS_MAX: u32 = 1_000;
 
@@ -210,7 +211,7 @@ impl Step<'_> {
         }
         let event = self.add_event(batch, AMENDMENTS + u64::from(revision), "amended", &about)?;
         let sql = "UPDATE event SET due_ms = ?2 WHERE event = ?1";
-        self.run(sql, (event, self.now + AMEND_AFTER_MS))?;
+        self.run(sql, (event, self.now + i64::from(revision) * AMEND_AFTER_MS))?;
         let sql = "UPDATE batch SET revision = ?2, amended = ?3, purge_ms = NULL WHERE batch = ?1";
         self.run(sql, (batch, revision, event)).map(|_| ())
     }

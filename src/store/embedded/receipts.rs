@@ -1,6 +1,8 @@
 //! [`Receipts`] in this process: they carry no lease, and move messages forward only, whoever holds their
 //! chunks.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{
@@ -20,6 +22,9 @@ use crate::{
     },
     store::{Heard, RECEIPT_TIMEOUT_MAX, Receipts, StoreError, StoredReceipt},
 };
+
+/// The longest wait and a clock that was stepped back a little are no reason to end it.
+const STEP_BACK: Duration = Duration::from_hours(24);
 
 #[async_trait]
 impl Receipts for EmbeddedStore {
@@ -100,19 +105,21 @@ fn take(
 }
 
 /// Ends the wait for receipts of batches that were handed over long enough ago: what no receipt came for
-/// has been sent, and that is all. Their bytes stay, and readers show the one as the other. Gives how many
-/// batches there were.
+/// has been sent, and that is all. Their bytes stay, and readers show the one as the other. A batch with open
+/// messages (a repair found some) does not wait yet: it is put back once they are handed over. Gives how
+/// many batches there were.
 pub(super) fn lapse(step: &mut Step<'_>) -> rusqlite::Result<u64> {
     let due: Vec<i64> = step.due(
         "SELECT batch FROM batch WHERE receipts_ms IS NOT NULL AND receipts_ms <= ?1 \
          ORDER BY receipts_ms LIMIT ?2",
         "SELECT batch FROM batch WHERE receipts_ms IS NOT NULL AND receipts_ms > ?1 \
          ORDER BY receipts_ms LIMIT ?2",
-        integer(millis(RECEIPT_TIMEOUT_MAX)),
+        integer(millis(RECEIPT_TIMEOUT_MAX + STEP_BACK)),
         STEP,
     )?;
     for batch in &due {
-        let sql = "UPDATE batch SET receipts_ms = NULL WHERE batch = ?1 RETURNING awaiting";
+        let sql = "UPDATE batch SET receipts_ms = NULL WHERE batch = ?1 \
+                   RETURNING iif(open > 0, 0, awaiting)";
         let awaiting: i64 = step.row(sql, [batch], |row| row.get(0))?.unwrap_or_default();
         let mut moved = Moved { awaiting: -awaiting, ..Moved::default() };
         moved.ended.add(FinalState::Sent, awaiting.unsigned_abs());
@@ -124,10 +131,12 @@ pub(super) fn lapse(step: &mut Step<'_>) -> rusqlite::Result<u64> {
 // === impl Batch ===
 
 impl Batch {
+    /// A batch that is being erased, or is about to be, is gone already: nothing may put that off.
     fn read(step: &Step<'_>, id: BatchId) -> rusqlite::Result<Option<Self>> {
         let sql = "SELECT batch, provider, completed_ms IS NOT NULL, cursor, cut, top FROM batch \
-                   WHERE id = ?1 AND body_hash IS NOT NULL AND state != 'dropped'";
-        step.row(sql, [Id(id)], |row| {
+                   WHERE id = ?1 AND body_hash IS NOT NULL AND state != 'dropped' \
+                   AND (purge_ms IS NULL OR purge_ms > ?2)";
+        step.row(sql, (Id(id), step.now), |row| {
             Ok(Self {
                 key: row.get(0)?,
                 provider: row.get(1)?,
@@ -233,7 +242,8 @@ impl Change {
         if self.moved != Moved::default() {
             step.finish(batch.key, &self.moved, self.leaving)?;
         }
-        if self.late_delivered + self.late_undelivered == 0 {
+        // Before the batch is over they are kept beside their messages, and that is all.
+        if !batch.is_over || self.late_delivered + self.late_undelivered == 0 {
             return Ok(());
         }
         step.run(
@@ -241,7 +251,7 @@ impl Change {
              late_undelivered = late_undelivered + ?3 WHERE batch = ?1",
             (batch.key, self.late_delivered, self.late_undelivered),
         )?;
-        if batch.is_over { step.tell_late(batch.key) } else { Ok(()) }
+        step.tell_late(batch.key)
     }
 }
 

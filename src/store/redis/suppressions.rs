@@ -10,7 +10,7 @@
 //! list is read along; and how many entries there are.
 
 use async_trait::async_trait;
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use redis::{Pipeline, Value};
 
 use super::{
@@ -85,18 +85,14 @@ impl Suppressions for RedisStore {
     }
 
     async fn count(&self, account: &str) -> Result<u64, StoreError> {
-        let mut calls = Pipeline::new();
-        for partition in 0..self.partitions {
-            let keys = PartitionKeys(keys::partition(partition));
-            calls.cmd("GET").arg(keys.suppressed_count(account));
-        }
-        let mut count: u64 = 0;
-        for answer in self.link.ask_all(&calls).await? {
-            if answer != Value::Nil {
-                count = count.saturating_add(codec::number(answer)?);
-            }
-        }
-        Ok(count)
+        let counts = (0..self.partitions).map(|partition| self.count_in(account, partition));
+        Ok(try_join_all(counts).await?.into_iter().sum())
+    }
+
+    async fn parts(&self, account: &str) -> Vec<Result<bool, StoreError>> {
+        let counts = (0..self.partitions).map(|partition| self.count_in(account, partition));
+        let counts = join_all(counts).await.into_iter();
+        counts.map(|count| count.map(|count| count > 0)).collect()
     }
 }
 
@@ -111,6 +107,16 @@ struct Share {
 // === impl RedisStore ===
 
 impl RedisStore {
+    async fn count_in(&self, account: &str, partition: u16) -> Result<u64, StoreError> {
+        let keys = PartitionKeys(keys::partition(partition));
+        let mut command = redis::cmd("GET");
+        command.arg(keys.suppressed_count(account));
+        match self.link.ask(&command).await? {
+            Value::Nil => Ok(0),
+            count => codec::number(count),
+        }
+    }
+
     async fn change(
         &self,
         script: &Script,

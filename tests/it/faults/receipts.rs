@@ -86,7 +86,9 @@ async fn report_all(client: &Client, provider: &Provider, mut lots: StdRng) -> u
         }
         reported += some.len();
         if report(client, &some).await {
-            some.iter().for_each(|(index, _)| taken[*index] = true);
+            for (index, _) in some {
+                taken[index] = true;
+            }
         } else {
             waiting.extend(some);
         }

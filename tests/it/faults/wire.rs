@@ -93,7 +93,7 @@ async fn a_worker_behind_a_broken_network_sends_nothing_past_its_lease() {
         wire.set(shape);
         let parted = Instant::now();
         row.inject(what);
-        let helper = worker(&redis, &provider).start().await;
+        let other = worker(&redis, &provider).start().await;
         eventually("a lease that ran out", PATIENCE, async || {
             (figure(&client, "ringback_leases_lost_total").await > lost_before).then_some(())
         })
@@ -107,7 +107,7 @@ async fn a_worker_behind_a_broken_network_sends_nothing_past_its_lease() {
         client.wait_until_complete(&id, LONG).await;
         late += beside.count() - over;
         wire.set(Wire::Pass);
-        drop(helper);
+        drop(other);
         eventually("its readiness", PATIENCE, async || {
             let answer = cut_off.health().try_get("/readyz").await?;
             (answer.status == 200).then_some(())

@@ -7,12 +7,14 @@ mod day;
 mod dispatch;
 mod events;
 mod intake;
+mod late;
 mod pace;
 mod past;
 mod rates;
 mod reading;
 mod receipts;
 mod suppressions;
+mod waits;
 mod wishes;
 
 use super::fixture::Fixture;
@@ -192,6 +194,7 @@ cases! {
         }
         receipts {
             a_batch_is_over_once_every_receipt_is_in
+            a_chunk_is_its_holders_until_it_lets_go_whatever_receipts_say
             the_dispatch_is_told_when_the_last_message_was_handed_over
             receipts_are_waited_for_so_long_and_no_longer
             a_receipt_that_is_early_is_not_overwritten_by_the_record
@@ -201,6 +204,18 @@ cases! {
             a_canceled_batch_waits_for_what_was_handed_over
             each_undelivered_message_is_told_once_on_request
             late_receipts_are_told_of_together_on_request
+        }
+        late {
+            a_body_of_late_receipts_is_kept_if_it_tells_of_all_of_them
+            what_came_before_the_end_is_not_told_of_as_late
+            a_late_receipt_brings_back_nothing_that_is_erased
+            what_receipts_ended_is_erased_with_its_leases
+        }
+        waits {
+            who_waits_for_receipts_and_is_not_known_to_waits_again
+            a_repair_has_receipts_waited_for
+            no_wait_ends_while_messages_are_open
+            a_clock_that_is_stepped_back_a_little_ends_no_wait
         }
         rates {
             a_pause_of_a_provider_holds_for_all

@@ -178,8 +178,9 @@ local function tell_failures(id, key, indexes, now)
   if last > 0 then redis.call('HSET', key, 'failures', told + last) end
 end
 
--- Late receipts are told of this long after they came, so that those that come together are told of
--- together; and at most so many times.
+-- Late receipts are told of some time after they came, so that those that come together are told of
+-- together: this long the first time, and so much longer each further time, so that a batch whose receipts
+-- trickle in for days can be told of to the end. And at most so many times.
 local AMEND_AFTER_MS, REVISIONS_MAX = 2000, 1000
 
 -- Tells of the late receipts of a batch that is over, all that came so far. An event that nobody took or
@@ -198,7 +199,7 @@ local function tell_late(id, key, now)
     return
   end
   local ulid = add_event(id, key, 8589934592 + revision, 'amended', about, now)
-  redis.call('ZADD', wait_key(b[6]), now + AMEND_AFTER_MS, ulid)
+  redis.call('ZADD', wait_key(b[6]), now + revision * AMEND_AFTER_MS, ulid)
   redis.call('HSET', key, 'revision', revision, 'amended', ulid)
   redis.call('ZREM', P .. 'purge', id)
 end

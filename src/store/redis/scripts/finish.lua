@@ -9,11 +9,13 @@
 --   * the step that brings `open` and `n8` to 0 is the last one: it sets completed_ms, once, and creates
 --     the completion event: one batch, one of them.
 
--- Nothing is left to be submitted, or to expire: from now on receipts are waited for.
+-- Nothing is left to be submitted, or to expire: from now on receipts are waited for. A batch that was
+-- handed over before and is not among those that wait is damaged, and waits again: else it would not end.
 local function await_receipts(id, key, wants, now)
+  local until_ms = now + (redis.call('HGET', key, 'receipt_ms') or 0)
+  redis.call('ZADD', P .. 'receipts', 'NX', until_ms, id)
   if redis.call('HSETNX', key, 'handed_ms', now) == 0 then return end
   redis.call('ZREM', P .. 'expiry', id)
-  redis.call('ZADD', P .. 'receipts', now + (redis.call('HGET', key, 'receipt_ms') or 0), id)
   if string.find(wants, 'd') then tell_dispatched(id, key, now) end
 end
 

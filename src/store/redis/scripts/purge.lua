@@ -12,6 +12,12 @@ local b = redis.call('HMGET', key, 'purged', 'top', 'account', 'claim')
 local from, top = tonumber(b[1] or 0), tonumber(b[2] or 0)
 local to = math.min(from + ARGV[1], top)
 for n = from, to - 1 do
+  -- Receipts can end a batch while its chunk is held: nobody else would forget that lease.
+  local lease = read_lease(id, n)
+  if lease and lease.standing == 'H' then
+    redis.call('HDEL', key .. ':l', n)
+    drop_lease(id, n, lease.token)
+  end
   redis.call('UNLINK', chunk_key(id, 'r', n), chunk_key(id, 's', n), chunk_key(id, 'o', n),
     chunk_key(id, 'w', n), chunk_key(id, 't', n))
 end

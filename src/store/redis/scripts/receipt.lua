@@ -7,7 +7,7 @@
 --      then for each receipt: the message's index, 2 delivered or 3 undelivered, its record
 -- Returns one letter a receipt: c counted | e counted, before our own record of the submission
 --         | a said before | l late, kept beside a final state | x against what is known
---         | u no such message was handed over
+--         | u no such message was handed over, or its batch is erased
 --
 -- A message's byte: 0 is open; 8 was handed over and waits for its receipt; 1 to 7 are final. A late
 -- receipt is noted in the byte too, so that there is but one: 9 and 10 are 1 with a late 2 and 3, 11 and 12
@@ -15,10 +15,17 @@
 
 local id = ARGV[1]
 local key, now = batch_key(id), now_ms()
-local b = redis.call('HMGET', key, 'provider', 'hash', 'completed_ms', 'cursor', 'cut', 'state', 'wants')
+local b = redis.call('HMGET', key, 'provider', 'hash', 'completed_ms', 'cursor', 'cut', 'state', 'wants',
+  'purged')
 local letters, failures = {}, {}
 
-if not b[2] or b[6] == 'dropped' or not string.find(ARGV[2], ',' .. b[1] .. ',', 1, true) then
+-- A batch that is being erased, or is about to be, is gone already: nothing may put that off.
+local function is_erased()
+  local at = redis.call('ZSCORE', P .. 'purge', id)
+  return b[6] == 'dropped' or b[8] or (at and tonumber(at) <= now)
+end
+
+if not b[2] or is_erased() or not string.find(ARGV[2], ',' .. b[1] .. ',', 1, true) then
   for _ = 3, #ARGV, 3 do letters[#letters + 1] = 'u' end
   return table.concat(letters)
 end
@@ -48,16 +55,23 @@ local function move(byte, by) moved[byte] = (moved[byte] or 0) + by end
 -- A message that is open can only have been handed over if its chunk was claimed.
 local function was_claimed() return n < tonumber(b[4]) and not (b[5] and n >= tonumber(b[5])) end
 
--- A message whose submission is not recorded yet leaves the hands it is in. A chunk that is left without
--- an open one is nobody's any more.
+-- Chunks that nobody holds, and of which early receipts ended messages.
+local returned = {}
+
+-- A message whose submission is not recorded yet leaves the hands it is in.
 local function count_early(word)
   move(word, 1)
   local lease = read_lease(id, n)
-  if lease and lease.standing == 'H' then
-    sending(key, -1)
-  elseif open_in(redis.call('GET', chunk_key(id, 's', n))) == 0 then
-    redis.call('ZREM', key .. ':q', n)
-    redis.call('DEL', chunk_key(id, 'w', n))
+  if lease and lease.standing == 'H' then sending(key, -1) else returned[n] = true end
+end
+
+-- A chunk that is left without an open message is nobody's any more.
+local function drop_ended()
+  for chunk in pairs(returned) do
+    if not string.find(redis.call('GET', chunk_key(id, 's', chunk)), '%z') then
+      redis.call('ZREM', key .. ':q', chunk)
+      redis.call('DEL', chunk_key(id, 'w', chunk))
+    end
   end
 end
 
@@ -98,11 +112,13 @@ end
 for i = 3, #ARGV, 3 do
   letters[#letters + 1] = take(tonumber(ARGV[i]), tonumber(ARGV[i + 1]), ARGV[i + 2])
 end
+drop_ended()
 if #failures > 0 and string.find(b[7] or '', 'f') then tell_failures(id, key, failures, now) end
 if next(moved) then finish(id, key, moved, now) end
-if late[2] + late[3] > 0 then
+-- Before the batch is over they are kept beside their messages, and that is all.
+if b[3] and late[2] + late[3] > 0 then
   redis.call('HINCRBY', key, 'late2', late[2])
   redis.call('HINCRBY', key, 'late3', late[3])
-  if b[3] then tell_late(id, key, now) end
+  tell_late(id, key, now)
 end
 return table.concat(letters)

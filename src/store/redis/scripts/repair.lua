@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Puts right what an audit counted of a batch, unless it has moved since: its counts; chunks that nobody
--- has, which can be claimed again or are closed; its place in the ring; its end and its event.
+-- has, which can be claimed again or are closed; its place in the ring, or among those that wait for
+-- receipts; its end and its event.
 --
 -- KEYS 1 partition
 -- ARGV 1 batch  2 to 11 what is to be noted of it: open, sending, n1 … n8
@@ -37,6 +38,7 @@ for i = 21, #ARGV do
     if c[4] then close_chunk(id, n, moved) else redis.call('ZADD', key .. ':q', now, n) end
   end
 end
+-- It also has receipts waited for.
 if not finish(id, key, moved, now) then
   if c[5] then
     if c[6] == 'pending' and redis.call('EXISTS', P .. 'e:' .. id) == 0 then

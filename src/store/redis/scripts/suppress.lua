@@ -1,5 +1,6 @@
-#!lua
--- Puts numbers on an account's list of those that get nothing.
+#!lua flags=allow-oom
+-- Puts numbers on an account's list of those that get nothing. A Redis that is full takes them: a dozen bytes
+-- each, while what was accepted goes on to be sent.
 --
 -- KEYS 1 partition
 -- ARGV 1 account  2 number of buckets  then numbers, their digits

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Looks after batches that were not looked after for a while. One that could be claimed and is in no ring
--- is put back; one with chunks to close that nobody closes is closed on; and who stands still is told of.
+-- is put back; one with chunks to close that nobody closes is closed on; one that waits for receipts, and
+-- is not among those that do, waits again; and who stands still is told of.
 --
 -- KEYS 1 partition
 -- ARGV 1 how long between looks at one batch, ms  2 who has not moved for so long stands still, ms
@@ -20,7 +21,7 @@ end
 for _, id in ipairs(due) do
   local key = batch_key(id)
   local b = redis.call('HMGET', key, 'state', 'closes', 'sending', 'cursor', 'chunks', 'open',
-    'seen_open', 'seen_ms', 'completed_ms', 'provider', 'account', 'priority')
+    'seen_open', 'seen_ms', 'completed_ms', 'provider', 'account', 'priority', 'n8', 'wants')
   if not b[1] or b[9] then
     redis.call('ZREM', P .. 'watch', id)
   else
@@ -43,6 +44,7 @@ for _, id in ipairs(due) do
     local rests = redis.call('ZSCORE', P .. 'due', id)
     local since = tonumber(b[8])
     local handed_over = tonumber(b[6]) == 0
+    if handed_over and tonumber(b[13] or 0) > 0 then await_receipts(id, key, b[14] or '', now) end
     if b[6] ~= b[7] or requeued or handed_over or not goes or rests or since > now then
       redis.call('HSET', key, 'seen_open', b[6], 'seen_ms', now)
     elseif now - since >= still then

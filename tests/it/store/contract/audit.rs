@@ -26,7 +26,7 @@ async fn findings(on: &Fixture, id: BatchId) -> Vec<Finding> {
 }
 
 /// Repairs what an audit finds.
-async fn repair(on: &Fixture, id: BatchId) {
+pub(super) async fn repair(on: &Fixture, id: BatchId) {
     let Audited { notes, recount, .. } = audited(on, id).await;
     assert!(on.store.audit.repair(id, &notes, &recount).await.expect("a repair"));
     assert_eq!(findings(on, id).await, []);

@@ -9,9 +9,10 @@ use ringback::{
         batch::{Batch, BatchState, CallbackSpec, Wanted},
         event::{LateReceipts, Occurrence},
         ids::{BatchId, MessageId},
-        message::{FinalState, MessageState},
+        message::{Ended, FinalState, MessageState},
         outcome::SendError,
         receipt::{Receipt, ReceiptRecord, ReceiptWord},
+        record,
         state_byte::StateByte,
         time::UnixMs,
     },
@@ -29,7 +30,7 @@ use crate::{
 use FinalState::{Delivered, Undelivered};
 
 /// Every open message of a chunk is handed over, and its receipt waited for.
-fn all_handed_over(claimed: &Claimed) -> Settlement {
+pub(super) fn all_handed_over(claimed: &Claimed) -> Settlement {
     let open = (0_u16..).zip(&*claimed.states).filter(|(_, state)| **state == 0);
     let handed: Vec<_> = open.map(|(place, _)| (place, StateByte::AWAITING)).collect();
     Settlement { changes: changes(&handed), release: Some(Release::Now), ..settlement(claimed) }
@@ -45,43 +46,73 @@ fn receipt(id: BatchId, index: u32, state: FinalState) -> StoredReceipt {
     StoredReceipt { index, state, record }
 }
 
-async fn hear(on: &Fixture, id: BatchId, said: &[(u32, FinalState)]) -> Vec<Heard> {
+pub(super) async fn hear(on: &Fixture, id: BatchId, said: &[(u32, FinalState)]) -> Vec<Heard> {
     let receipts: Vec<_> = said.iter().map(|(index, state)| receipt(id, *index, *state)).collect();
     let providers = [on.provider.clone()];
     on.store.receipts.take(&providers, id, &receipts).await.expect("receipts taken")
 }
 
 /// How many messages are sent, delivered and undelivered.
-fn counts(batch: &Batch) -> [u64; 3] {
+pub(super) fn counts(batch: &Batch) -> [u64; 3] {
     [FinalState::Sent, Delivered, Undelivered].map(|state| batch.counts.ended[state])
 }
 
-async fn message(on: &Fixture, id: BatchId, index: u32) -> MessageView {
+pub(super) async fn message(on: &Fixture, id: BatchId, index: u32) -> MessageView {
     let (messages, _) = on.store.reading.messages(id, None, index, 1).await.expect("messages");
     messages.into_iter().next().expect("a message")
 }
 
-async fn findings(on: &Fixture, id: BatchId) -> Vec<Finding> {
+pub(super) async fn findings(on: &Fixture, id: BatchId) -> Vec<Finding> {
     let audited = audit::audit(&*on.store.audit, id).await.expect("an audit").expect("a batch");
     audited.findings.expect("a batch that does not move")
 }
 
 /// A batch of three, in one chunk, all of it handed over.
-async fn handed_over(on: &Fixture, wanted: Wanted) -> BatchId {
+pub(super) async fn handed_over(on: &Fixture, wanted: Wanted) -> BatchId {
     let callback = CallbackSpec { events: wanted, ..callback_to(HOST) };
     let id = on.accept_draft(&on.draft_with(callback), &THREE, 3).await;
     let claimed = on.claim().await.expect("a chunk");
-    assert_eq!(on.settle(&all_handed_over(&claimed)).await, Settled::Done { completed: false });
+    assert_eq!(on.settle(&all_handed_over(&claimed)).await, Settled::Done);
     id
 }
 
 /// Sweeps until receipts are waited for no more.
-async fn lapse(on: &Fixture) {
+pub(super) async fn lapse(on: &Fixture) {
     let longest = Duration::from_secs(10);
     eventually("the end of the wait", longest, async || {
         (on.sweep().await.waits_ended == 1).then_some(())
     })
     .await;
+}
+
+/// The record of a submission may come after its receipt, and even after the batch is over by it.
+pub(super) async fn a_chunk_is_its_holders_until_it_lets_go_whatever_receipts_say(on: Fixture) {
+    let id = on.accept(&THREE, 3).await;
+    let claimed = on.claim().await.expect("a chunk");
+    let early = [(1, Delivered), (2, Delivered)];
+    assert_eq!(hear(&on, id, &early).await, [Heard::Early, Heard::Early]);
+    let first = Settlement { changes: changes(&[(0, FinalState::Sent)]), ..settlement(&claimed) };
+    assert_eq!(on.settle(&first).await, Settled::Completed);
+    assert!(on.batch(id).await.is_over());
+    // The same again tells that the rest need not be sent.
+    assert_eq!(on.settle(&first).await, Settled::Applied(Wish::Go));
+    let ended = Ended {
+        state: FinalState::Sent,
+        attempts: 1,
+        provider_message_id: Some("SM1".into()),
+        receipt_follows: true,
+        error: None,
+    };
+    let mut log = Vec::new();
+    record::write_ended(&mut log, 1, &ended, None, 5);
+    let second = Settlement { sequence: 2, log: log.into(), ..settlement(&claimed) };
+    assert_eq!(on.settle(&second).await, Settled::Applied(Wish::Pause));
+    let last = Settlement { sequence: 3, release: Some(Release::Now), ..settlement(&claimed) };
+    assert_eq!(on.settle(&last).await, Settled::Done);
+    let told = message(&on, id, 1).await;
+    assert_eq!(told.provider_message_id.as_deref(), Some("SM1"));
+    assert!(on.claim().await.is_none());
+    assert_eq!(findings(&on, id).await, []);
 }
 
 pub(super) async fn a_batch_is_over_once_every_receipt_is_in(on: Fixture) {
@@ -151,7 +182,7 @@ pub(super) async fn a_receipt_that_is_early_is_not_overwritten_by_the_record(on:
     let batch = on.batch(id).await;
     assert_eq!((counts(&batch), batch.counts.sending), ([0, 0, 1], 2));
     assert_eq!(findings(&on, id).await, []);
-    assert_eq!(on.settle(&all_handed_over(&claimed)).await, Settled::Done { completed: false });
+    assert_eq!(on.settle(&all_handed_over(&claimed)).await, Settled::Done);
     let batch = on.batch(id).await;
     assert_eq!((counts(&batch), batch.counts.sending), ([2, 0, 1], 0));
     assert_eq!(findings(&on, id).await, []);
@@ -166,7 +197,7 @@ pub(super) async fn early_receipts_can_end_a_batch_whose_chunk_is_held(on: Fixtu
     assert_eq!(hear(&on, id, &said).await, [Heard::Early; 3]);
     let batch = on.batch(id).await;
     assert_eq!((batch.state, batch.counts.sending), (BatchState::Completed, 0));
-    assert_eq!(on.settle(&all_handed_over(&claimed)).await, Settled::Done { completed: false });
+    assert_eq!(on.settle(&all_handed_over(&claimed)).await, Settled::Done);
     assert_eq!(on.batch(id).await.counts, batch.counts);
     assert_eq!(findings(&on, id).await, []);
     on.take_one().await;
