@@ -47,7 +47,7 @@ async fn at_most_once_five_kills_double_nothing(on: Kind) {
     const MESSAGES: u64 = 20_000;
     let mut row = Row::begin(1, "killed, at_most_once", on, "I1 I2 I3 I5 I6");
     let mut scene = start(on).await;
-    scene.provider.set(Mode::Delay(Duration::from_millis(3)));
+    scene.provider.set(Mode::Delay(Duration::from_millis(1)));
     let mut wanted = scene.batch(numbers(0..20_000));
     wanted["delivery_guarantee"] = "at_most_once".into();
     let id = accepted(&scene.client, &wanted).await;
@@ -138,13 +138,13 @@ async fn a_message_that_ends_whoever_sends_it_is_set_aside(on: Kind) {
     let mut row = Row::begin(19, "poison", on, "I1 I2 I3 I5 I6 I10");
     let mut scene = start(on).await;
     scene.provider.set(Mode::HangOn(POISON));
-    let mut list: Vec<Value> = numbers(0..60).into_iter().map(Value::from).collect();
-    list[30] = json!({"to": number(30), "variables": {"who": "poison"}});
+    let mut list: Vec<Value> = numbers(0..32).into_iter().map(Value::from).collect();
+    list[17] = json!({"to": number(17), "variables": {"who": "poison"}});
     let mut wanted = scene.batch(list);
     wanted["body"] = "Hello, {{who}}".into();
     wanted["variables"] = json!({"who": "world"});
     let id = accepted(&scene.client, &wanted).await;
-    let poison = format!("{id}.30");
+    let poison = format!("{id}.17");
     // As soon as it is submitted, the worker is dead.
     let (mut deaths, mut known) = (0, 0);
     let complete = loop {
@@ -165,11 +165,11 @@ async fn a_message_that_ends_whoever_sends_it_is_set_aside(on: Kind) {
         row.inject("death at its submission");
         assert!(deaths <= 20, "it is never set aside");
     };
-    assert_eq!(counts(&complete), these([("sent", 59), ("failed", 1)]));
-    let told = scene.client.get(&format!("/v1/batches/{id}/messages/30")).await.json();
+    assert_eq!(counts(&complete), these([("sent", 31), ("failed", 1)]));
+    let told = scene.client.get(&format!("/v1/batches/{id}/messages/17")).await.json();
     assert_eq!((&told["state"], &told["error"]["code"]), (&json!("failed"), &json!("poison")));
     let bounds = Bounds { repeats: deaths * 128, retries: deaths, ..Bounds::default() };
-    let found = compare(&scene, &[(id, 60)], bounds).await;
+    let found = compare(&scene, &[(id, 32)], bounds).await;
     row.end(&found, "set aside, the rest sent");
 }
 

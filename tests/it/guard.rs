@@ -235,7 +235,7 @@ async fn what_the_rules_forbid_is_refused_at_once_and_the_key_is_named() {
 }
 
 /// How many callbacks go to each of the bad receivers, and how many to the good one.
-const BAD: usize = 48;
+const BAD: usize = 32;
 const GOOD: usize = 100;
 
 /// The longest attempt.

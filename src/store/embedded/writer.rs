@@ -243,6 +243,7 @@ pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
             | ErrorCode::DatabaseLocked
             | ErrorCode::SystemIoFailure
             | ErrorCode::CannotOpen
+            | ErrorCode::OutOfMemory
             | ErrorCode::ReadOnly,
         ) => StoreError::Unreachable(text),
         _ => StoreError::Unexpected(text),

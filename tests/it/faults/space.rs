@@ -1,4 +1,4 @@
-//! Rows 7 and 8: no room, on the disk or in memory. What can't be kept is refused with 503, what was
+//! Rows 7, 8 and 22: no room, on the disk or in memory. What can't be kept is refused with 503, what was
 //! accepted goes on as far as it can, and all heals when there is room again.
 //!
 //! A disk that is full is played by a limit on the size of the process's files, which takes no
@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 
 use super::{Bounds, LONG, Row, Stage, after, calls, compare, scene};
 use crate::{
-    harness::{Answer, Client, Kind, Mode, PATIENCE, Provider, Redis, Ringback, eventually, limit},
+    harness::{
+        Answer, Client, Kind, Mode, PATIENCE, Provider, Redis, Ringback, eventually, limit,
+        memory_kib,
+    },
     scene::{accepted, batch, counts, number, numbers, setup, shown, these, with_callback},
 };
 
@@ -91,6 +94,33 @@ async fn an_embedded_store_whose_disk_is_full_takes_no_more_and_goes_on_when_the
     let found = compare(&scene, &accepted, after(1)).await;
     found.all_sent();
     row.end(&found, format!("503 {code} meanwhile"));
+}
+
+/// What the embedded store works with comes from the system; what Rust works with was taken from it at the start.
+#[tokio::test]
+async fn an_embedded_store_that_gets_no_memory_takes_no_more_and_loses_nothing() {
+    let mut row = Row::begin(22, "memory exhausted", Kind::Embedded, "I1 I5 I6 I7; no panic");
+    let mut scene = scene(Kind::Embedded, |setup| setup).await;
+    scene.provider.set(Mode::Accept);
+    let batch = with_callback(large(1_000), &scene.receiver);
+    let used = memory_kib(scene.ringback.pid(), "VmData") * 1_024;
+    limit(&format!("--data={used}:"), scene.ringback.pid());
+    let (mut accepted, refusal) = fill(&scene.client, &batch).await;
+    row.inject("allocation that fails");
+    assert_eq!(refusal.json()["code"], "store_unavailable", "{}", refusal.text);
+    assert_eq!(scene.client.get("/healthz").await.status, 200);
+    // A new process has its old limit.
+    scene.ringback.restart().await;
+    row.inject("SIGKILL");
+    let key = format!("fill-{}", accepted.len());
+    let late = scene.client.post_batch_once(&key, &batch).await;
+    assert_eq!(late.status, 202, "{}", late.text);
+    accepted.push((late.batch_id(), 1_000));
+    let found = compare(&scene, &accepted, after(1)).await;
+    found.all_sent();
+    let log = scene.ringback.log();
+    assert!(log.contains("out of memory") && !log.contains("panicked"), "{log}");
+    row.end(&found, "503 store_unavailable meanwhile");
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ use crate::{
 
 #[tokio::test]
 async fn a_worker_killed_at_random_loses_nothing_and_repeats_little() {
-    const KILLS: u32 = 8;
-    const MESSAGES: usize = 20_000;
+    const KILLS: u32 = 6;
+    const MESSAGES: usize = 15_000;
     let mut row = Row::begin(1, "worker killed at random", Kind::Redis, "I1 I2 I3 I5 I6 I10");
     let mut lots = row.lots();
     let mut stage = Stage::set().await;
