@@ -20,7 +20,7 @@ pub(super) async fn learn<'a>(
     if opted_out.is_empty() {
         return Ok(());
     }
-    // Whoever asks for a batch that is gone is told nothing, and its account may be gone as well.
+    // If it was erased meanwhile, nobody knows any more whose it was.
     let Some(spec) = store.dispatch.spec(batch).await? else { return Ok(()) };
     let mut numbers = Vec::with_capacity(opted_out.len());
     for index in opted_out {

@@ -1,9 +1,9 @@
 //! The port to the store, in small traits: one for each role that uses it.
 //!
-//! [`Intake`] is what the API writes, [`Reading`] what it reads, [`Dispatch`] is the workers', and
-//! [`Callbacks`] the notifiers', [`Receipts`] is what carriers say, [`Audit`] what operators ask, [`Suppressions`] who gets nothing. No trait knows a
-//! driver. Every operation is one atomic step of
-//! the store, and may be repeated: after a lost reply the same call changes nothing twice.
+//! [`Intake`] is what the API writes, [`Reading`] what it reads, [`Dispatch`] is the workers',
+//! [`Callbacks`] the notifiers', [`Receipts`] is what carriers say, [`Audit`] what operators ask,
+//! [`Suppressions`] who gets nothing. No trait knows a driver. Every operation is one atomic step of the
+//! store, and may be repeated: after a lost reply the same call changes nothing twice.
 //!
 //! The step that makes a batch's last message final also completes the batch and creates its one
 //! completion event. That step is inside the store, whichever operation brings it about.
@@ -51,7 +51,6 @@ pub use reading::{
     AttemptRecord, AttemptsView, BatchFilter, LateReceipt, MessageView, ProviderStats, Reading,
     RecipientView, Stats,
 };
-
 pub use receipts::{Heard, RECEIPT_TIMEOUT_MAX, RECEIPTS_MAX, Receipts, StoredReceipt};
 use settings::PURGE_AHEAD_MAX;
 pub use settings::{RETENTION_MAX, SentinelLogin, StoreSettings, StoreTls};

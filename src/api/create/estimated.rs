@@ -195,9 +195,10 @@ fn estimating<'a>(app: &'a App, account: &'a Account) -> Rules<'a> {
     Rules { counts_invalid: true, ..app.rules(account) }
 }
 
-/// When the last of these messages would have left, if all that is accepted now goes first, a rate that is cut now
-/// comes back, and nothing fails. `None` if nothing limits the rate, or the provider is stopped. (What is accepted counts
-/// as one segment a message, and no recipient's own limits are looked at: of prefixes, and of a pool.)
+/// When the last of these messages would have left, if all that is accepted now goes first, a rate that is cut
+/// now comes back, and nothing fails. `None` if nothing limits the rate, or the provider is stopped. (What is
+/// accepted counts as one segment a message, and no recipient's own limits are looked at: of prefixes, and of a
+/// pool.)
 fn finish_at(
     now: UnixMs,
     spec: &BatchSpec,
