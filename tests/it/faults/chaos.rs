@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long it lasts if nobody says otherwise.
-const SECONDS: u64 = 6;
+const SECONDS: u64 = 5;
 
 /// The variable that says otherwise.
 const DURATION: &str = "CHAOS_SECONDS";
