@@ -233,13 +233,7 @@ impl Shared {
                 break;
             }
         }
-        let held = queue.len();
-        queue.retain(|hold| hold.left() > 0);
-        if queue.len() < held {
-            self.count_piecemeal(&queue);
-            self.wanted.notify_one();
-            self.settle.notify_one();
-        }
+        self.drop_taken(&mut queue);
         found
     }
 
@@ -254,14 +248,19 @@ impl Shared {
     /// Looks through the holds that have messages left.
     pub(super) fn look_through<T>(&self, look: impl FnOnce(&mut VecDeque<Arc<Hold>>) -> T) -> T {
         let mut queue = self.queue.lock();
+        self.drop_taken(&mut queue);
+        look(&mut queue)
+    }
+
+    /// Drops the holds of which every message was taken, and asks for others.
+    fn drop_taken(&self, queue: &mut VecDeque<Arc<Hold>>) {
         let held = queue.len();
         queue.retain(|hold| hold.left() > 0);
         if queue.len() < held {
-            self.count_piecemeal(&queue);
+            self.count_piecemeal(queue);
             self.wanted.notify_one();
             self.settle.notify_one();
         }
-        look(&mut queue)
     }
 
     fn count_piecemeal(&self, queue: &VecDeque<Arc<Hold>>) {

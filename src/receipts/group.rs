@@ -56,7 +56,7 @@ mod tests {
             at: None,
             error: None,
         });
-        let providers = vec![provider.to_owned()];
+        let providers = [provider.to_owned()].into();
         let answer = oneshot::channel().0;
         Delivery { providers, receipts: receipts.collect(), answer, _places: None }
     }

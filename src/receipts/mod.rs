@@ -42,7 +42,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 pub struct Desk {
     deliveries: mpsc::Sender<Delivery>,
     places: Arc<Semaphore>,
-    providers: Arc<BTreeMap<String, Vec<String>>>,
+    providers: Arc<BTreeMap<String, Arc<[String]>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -69,7 +69,7 @@ pub enum DeskError {
 
 /// Receipts of one call, and who waits to hear of them.
 struct Delivery {
-    providers: Vec<String>,
+    providers: Arc<[String]>,
     receipts: Vec<Receipt>,
     answer: oneshot::Sender<Result<Vec<Heard>, StoreError>>,
     /// A place for each of the receipts; none in tests that need none.
@@ -87,6 +87,7 @@ pub fn open(
 ) -> (Desk, Clerk) {
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
     let places = Arc::new(Semaphore::new(RECEIPTS_WAITING_MAX));
+    let providers = providers.into_iter().map(|(name, of)| (name, of.into())).collect();
     let desk = Desk { deliveries: sender, places, providers: Arc::new(providers), metrics };
     (desk, Clerk { deliveries: receiver, store, clock })
 }
@@ -146,7 +147,7 @@ impl Desk {
     ) -> Result<Vec<Heard>, DeskError> {
         let (answer, heard) = oneshot::channel();
         let providers = self.providers.get(provider).cloned();
-        let providers = providers.unwrap_or_else(|| vec![provider.to_owned()]);
+        let providers = providers.unwrap_or_else(|| [provider.to_owned()].into());
         let wanted = u32::try_from(receipts.len()).unwrap_or(u32::MAX);
         let places = Arc::clone(&self.places).try_acquire_many_owned(wanted);
         let places = places.map_err(|_| DeskError::Busy)?;

@@ -211,12 +211,12 @@ impl OptOuts {
     async fn is_empty(&self, account: &str) -> Result<bool, StoreError> {
         let (known, changes) = {
             let seen = self.seen.lock();
-            (seen.lists.get(account).cloned(), seen.changes)
+            let known = seen.lists.get(account).filter(|look| look.at.elapsed() < LOOKED_WITHIN);
+            if let Some(look) = known.filter(|look| look.at.elapsed() < LOOK_EVERY) {
+                return Ok(look.is_empty());
+            }
+            (known.cloned(), seen.changes)
         };
-        if let Some(look) = known.as_ref().filter(|look| look.at.elapsed() < LOOK_EVERY) {
-            return Ok(look.is_empty());
-        }
-        let known = known.filter(|look| look.at.elapsed() < LOOKED_WITHIN);
         let mut parts = self.port.parts(account).await;
         for (number, part) in parts.iter_mut().enumerate() {
             if part.as_ref().is_err_and(StoreError::is_passing)

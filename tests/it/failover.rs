@@ -55,6 +55,16 @@ async fn figure(client: &Client, name: &str) -> u64 {
     line.map_or(0, |value| value.parse().unwrap())
 }
 
+/// Waits until a provider is called no more; a stop takes half a second to be known everywhere.
+async fn nothing_more_leaves(provider: &Provider) {
+    eventually("an end of the calls", PATIENCE, async || {
+        let before = provider.count();
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        (provider.count() == before).then_some(())
+    })
+    .await;
+}
+
 /// Waits until the provider was called so often.
 async fn calls(provider: &Provider, count: usize) {
     eventually("calls", LONG, async || (provider.count() >= count).then_some(())).await;
@@ -245,24 +255,14 @@ async fn the_fallbacks_own_bounds_are_obeyed(on: Kind) {
     assert_eq!(counts(&scene.report(&own).await), these([("sent", 50)]));
     // A stop of the fallback holds what would leave through it.
     stop(&scene.client, "second", "pause").await;
-    eventually("an end of what is in flight", PATIENCE, async || {
-        let before = second.count();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        (second.count() == before).then_some(())
-    })
-    .await;
+    nothing_more_leaves(&second).await;
     assert!(second.count() < MESSAGES, "all was sent already");
     stop(&scene.client, "second", "resume").await;
     // So does a stop of the provider itself: a fallback is no way around it.
     let before = second.count();
     calls(&second, before + 20).await;
     stop(&scene.client, "carrier", "pause").await;
-    eventually("an end of what is in flight", PATIENCE, async || {
-        let before = second.count();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        (second.count() == before).then_some(())
-    })
-    .await;
+    nothing_more_leaves(&second).await;
     assert!(second.count() < MESSAGES, "all was sent already");
     stop(&scene.client, "carrier", "resume").await;
     assert_eq!(counts(&scene.report(&id).await), these([("sent", MESSAGES as u64)]));
