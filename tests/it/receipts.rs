@@ -180,40 +180,52 @@ async fn what_is_not_the_providers_is_refused(on: Kind) {
 
 /// A batch that is over by its receipts has a submission under way still: what comes of that frees its slot.
 async fn a_receipt_before_the_answer_takes_no_slot_for_good(on: Kind) {
-    const IN_FLIGHT: usize = 2;
+    const IN_FLIGHT: usize = 4;
+    const TIMEOUT: Duration = Duration::from_secs(1);
     let scene = Scene::start_on_with(on, |setup| {
         setup
             .set("providers.carrier.receipts", "true")
             .set("providers.carrier.receipt_secret", RECEIPT_SECRET)
             .set("providers.carrier.receipt_timeout", "1h")
             .set("providers.carrier.max_in_flight", &IN_FLIGHT.to_string())
+            // The second message leaves after the first one's receipt, and before its time-out.
+            .set("providers.carrier.rate", "20/s")
             .set("providers.carrier.timeout", "1s")
     })
     .await;
     let client = &scene.client;
     scene.provider.set(Mode::HangOn("wait"));
-    // Outcomes that are not recorded yet may take as many slots again.
-    for round in 0..=2 * IN_FLIGHT {
-        let one = |nth: usize, text| json!({"to": number(nth), "variables": {"text": text}});
-        let mut wanted = scene.batch(json!([one(0, "wait"), one(1, "go")]));
+    let post = async |texts: &[&str]| {
+        let one = |(nth, text)| json!({"to": number(nth), "variables": {"text": text}});
+        let list: Vec<_> = texts.iter().enumerate().map(one).collect();
+        let mut wanted = scene.batch(list);
         wanted["body"] = "{{text}}".into();
-        wanted["rate"] = "4/s".into();
-        let id = accepted(client, &wanted).await;
-        let calls = async |number| {
-            eventually("a submission", PATIENCE, async || {
-                (scene.calls_of(&id) == number).then_some(())
-            })
+        accepted(client, &wanted).await
+    };
+    let calls = async |id: &str, number: usize| {
+        eventually("submissions", PATIENCE, async || (scene.calls_of(id) >= number).then_some(()))
             .await;
-        };
-        calls(1).await;
+    };
+    // Outcomes that are not recorded yet may take as many slots again.
+    for round in 0..2 * IN_FLIGHT {
+        let id = post(&["wait", "go"]).await;
+        calls(&id, 1).await;
         let early = json!([receipt(&id, 0, "delivered")]);
         assert_eq!(report(client, &early).await, json!({"early": 1}), "round {round}");
-        calls(2).await;
+        calls(&id, 2).await;
         handed_over(client, &id).await;
         report(client, &json!([receipt(&id, 1, "delivered")])).await;
         let batch = client.wait_until_complete(&id, PATIENCE).await;
         assert_eq!(counts(&batch), these([("delivered", 2)]));
     }
+    tokio::time::sleep(TIMEOUT).await;
+    // All slots are free: so many leave before the first of them is given up.
+    let id = post(&["wait"; IN_FLIGHT]).await;
+    calls(&id, IN_FLIGHT).await;
+    let all = scene.provider.calls();
+    let at = all.iter().filter(|call| call.message_id.starts_with(&id)).map(|call| call.at);
+    let (first, last) = (at.clone().min().unwrap(), at.clone().max().unwrap());
+    assert!(last - first < TIMEOUT, "{:?} between the first and the last", last - first);
 }
 
 /// 5 % come before our own record of the answer, 10 % twice, 2 % never.
